@@ -1,0 +1,16 @@
+//! The log targets that stay stable, so that a filter written today works tomorrow (`docs/configuration.md`, log filter).
+//!
+//! Events name their target explicitly; the paths of modules are nobody's promise. Core itself logs nothing.
+
+/// Everything that has no target of its own; a filter on it covers all the others.
+pub const MAIN: &str = "ssh_mcp";
+/// Connections, channels, host keys.
+pub const SSH: &str = "ssh_mcp::ssh";
+/// Logging in, on both sides.
+pub const AUTH: &str = "ssh_mcp::auth";
+/// States of resources and sessions, timers, reapers.
+pub const LIFECYCLE: &str = "ssh_mcp::lifecycle";
+/// The HTTP front.
+pub const HTTP: &str = "ssh_mcp::http";
+/// One line per tool call that changes something.
+pub const AUDIT: &str = "ssh_mcp::audit";
