@@ -1,0 +1,280 @@
+//! The codes of errors and warnings: one table that drives tool results and JSON-RPC errors alike (`docs/errors.md`).
+//!
+//! A code is chosen by an exhaustive match over an error enum, never from text.
+
+use serde::Serialize;
+
+/// Who is to blame, and so what can be done; a host may decide on it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Category {
+    /// Credentials or the host's identity.
+    Auth,
+    /// Network, SSH connection, local sockets.
+    Transport,
+    /// The thing addressed does not exist, or does no more.
+    Resource,
+    /// A limit or a switched-off feature.
+    Policy,
+    /// The request itself.
+    State,
+    /// A bug.
+    Internal,
+}
+
+/// Whether calling again can help; finer than the category, and it wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The same call will fail again.
+    No,
+    /// The same call may succeed in a moment.
+    Backoff,
+    /// Change or free something first.
+    After,
+    /// It depends on the detail.
+    Judge,
+}
+
+/// Whether a call that failed may have begun its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing was started.
+    None,
+    /// It may have begun; a repeated call may run twice.
+    Unknown,
+}
+
+macro_rules! codes {
+    ($($category:ident { $($name:ident = $word:literal, $retry:ident, $when:literal, $cure:literal;)* })*) => {
+        /// An error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {$($(#[doc = $when] $name,)*)*}
+
+        impl Code {
+            /// Every code, by category.
+            pub const ALL: &[Code] = &[$($(Code::$name,)*)*];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {$($(Code::$name => $word,)*)*}
+            }
+
+            /// Whose fault it is.
+            pub fn category(self) -> Category {
+                match self {$($(Code::$name => Category::$category,)*)*}
+            }
+
+            /// Whether calling again can help.
+            pub fn retry(self) -> Retry {
+                match self {$($(Code::$name => Retry::$retry,)*)*}
+            }
+
+            /// When it is raised, one sentence.
+            pub fn when(self) -> &'static str {
+                match self {$($(Code::$name => $when,)*)*}
+            }
+
+            /// What to do, one sentence of at most 120 characters.
+            pub fn cure(self) -> &'static str {
+                match self {$($(Code::$name => $cure,)*)*}
+            }
+        }
+    };
+}
+
+codes! {
+    Auth {
+        AuthFailed = "AUTH_FAILED", No,
+            "Every method offered was rejected, or there was none to offer.",
+            "Check the user name, then give a key_path or password the server accepts, or load the key into the agent.";
+        AuthKeyParse = "AUTH_KEY_PARSE", No,
+            "The key file is missing, unreadable, of unknown format, or its pass phrase is missing or wrong.",
+            "Name a readable private key in OpenSSH, PKCS#8 or PEM form, with key_passphrase if it is encrypted.";
+        HostKeyUnknown = "HOST_KEY_UNKNOWN", No,
+            "Strict checking, and no known key.",
+            "Compare the fingerprint with the server's own, then add its key to the known hosts file.";
+        HostKeyMismatch = "HOST_KEY_MISMATCH", No,
+            "The key differs from the known one, or is revoked.",
+            "Somebody may be intercepting: verify the key with the host's owner, then replace the known entry.";
+    }
+    Transport {
+        ConnectionFailed = "CONNECTION_FAILED", Backoff,
+            "Name lookup, TCP or key exchange failed after all attempts of the call.",
+            "Check the address, the port and that the host is reachable from here.";
+        ConnectionTimeout = "CONNECTION_TIMEOUT", Backoff,
+            "Not through within the time of the call.",
+            "Try again, or raise timeout_secs.";
+        TransportError = "TRANSPORT_ERROR", Backoff,
+            "The connection broke in a way no finer code covers.",
+            "Connect again and repeat the call, if effect says that nothing was started.";
+        ChannelFailed = "CHANNEL_FAILED", Backoff,
+            "The server refused or dropped a channel; nothing ran.",
+            "Close shells or commands you no longer need; the server's session limit is the usual cause.";
+        CommandFailed = "COMMAND_FAILED", Judge,
+            "The connection broke while the command ran, without an exit status.",
+            "The command may have finished: look at what it changed before you run it again.";
+        WriteFailed = "WRITE_FAILED", No,
+            "The shell's input is closed, or took nothing for 5 s.",
+            "The shell is gone or stuck: close it and open a new one.";
+    }
+    Resource {
+        SessionNotFound = "SESSION_NOT_FOUND", No,
+            "Unknown, disconnected or being disconnected.",
+            "List live sessions with ssh_sessions, or connect again with ssh_connect.";
+        ShellNotFound = "SHELL_NOT_FOUND", No,
+            "Unknown, or closed and past retention.",
+            "Open a new shell with ssh_shell_open.";
+        CommandNotFound = "COMMAND_NOT_FOUND", No,
+            "Unknown, or ended and past retention.",
+            "List commands with ssh_commands, or run it again.";
+        ResourceNotFound = "RESOURCE_NOT_FOUND", No,
+            "Well-formed URI whose id was never seen, or is forgotten.",
+            "Take a URI from resources/list.";
+        ResourceGone = "RESOURCE_GONE", No,
+            "It existed and has ended.",
+            "Create it again with the tool that makes this kind.";
+    }
+    Policy {
+        MaxSessionsExceeded = "MAX_SESSIONS_EXCEEDED", After,
+            "The limit of sessions is reached.",
+            "Disconnect sessions you no longer need.";
+        MaxShellsExceeded = "MAX_SHELLS_EXCEEDED", After,
+            "The session holds as many shells as it may.",
+            "Close a shell of this session first.";
+        MaxCommandsExceeded = "MAX_COMMANDS_EXCEEDED", After,
+            "The session runs as many commands as it may.",
+            "Wait for a command of this session to end, or cancel one.";
+    }
+    State {
+        InvalidArgument = "INVALID_ARGUMENT", No,
+            "A rule of the tool is broken and no finer code fits.",
+            "Correct the argument and call again.";
+        InvalidRepeat = "INVALID_REPEAT", No,
+            "repeat is outside 1 to 64.",
+            "Give a repeat from 1 to 64.";
+        ModifierNotAllowed = "MODIFIER_NOT_ALLOWED", No,
+            "The key does not take that modifier.",
+            "Drop the modifier, or send the raw bytes with ssh_shell_write.";
+        EmptyPatterns = "EMPTY_PATTERNS", No,
+            "No pattern, or an empty one.",
+            "Give at least one pattern, none of them empty.";
+        TooManyPatterns = "TOO_MANY_PATTERNS", No,
+            "More than 16 patterns.",
+            "Give at most 16 patterns; split the wait if you need more.";
+        PatternTooLong = "PATTERN_TOO_LONG", No,
+            "A pattern above 1024 bytes.",
+            "Shorten the pattern to at most 1024 bytes.";
+        FeatureDisabled = "FEATURE_DISABLED", No,
+            "The operator left the tool out.",
+            "Use another tool, or ask the operator to add the tool set named here.";
+        IdempotencyKeyTooLong = "IDEMPOTENCY_KEY_TOO_LONG", No,
+            "The key is above 256 bytes; nothing ran.",
+            "Use a key of at most 256 bytes, such as a UUID.";
+        IdempotencyKeyMismatch = "IDEMPOTENCY_KEY_MISMATCH", No,
+            "The key is known with other arguments; nothing ran.",
+            "Take a new key for a new call.";
+        IdempotencyInProgress = "IDEMPOTENCY_IN_PROGRESS", Backoff,
+            "The first call with the key ended without an answer that can be replayed.",
+            "Repeat the call with the same key in a moment.";
+        NameInUse = "NAME_IN_USE", No,
+            "A shell of that name is open on that target.",
+            "Use ensure=true to take the open shell, or choose another name.";
+    }
+    Internal {
+        InternalError = "INTERNAL_ERROR", No,
+            "An unexpected failure, or a panic caught at the call's edge.",
+            "Report this with the correlation id and the log around it.";
+        StorageError = "STORAGE_ERROR", No,
+            "A registry is inconsistent.",
+            "Report this with the log around it.";
+        LifecycleStateConflict = "LIFECYCLE_STATE_CONFLICT", No,
+            "A state edge that must not exist was asked for.",
+            "Report this with the edge and the id named here.";
+        SessionRefcountUnderflow = "SESSION_REFCOUNT_UNDERFLOW", No,
+            "A session reference was given back twice; the count stays 0.",
+            "Report this with the session named here.";
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Advice that rides on a successful answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Warning {
+    /// A command ended, but something it started still holds its output; later bytes still arrive.
+    OutputStillOpen,
+    /// A command was ended by closing its channel alone, so its processes may live on.
+    MayStillRun,
+    /// The call carries an argument the tool does not know; it was ignored.
+    UnknownField,
+}
+
+impl Warning {
+    /// Every warning.
+    pub const ALL: &[Warning] = &[Warning::OutputStillOpen, Warning::MayStillRun, Warning::UnknownField];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OutputStillOpen => "OUTPUT_STILL_OPEN",
+            Self::MayStillRun => "MAY_STILL_RUN",
+            Self::UnknownField => "UNKNOWN_FIELD",
+        }
+    }
+}
+
+#[cfg(all(test, not(ssh_mcp_loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_short_imperative_cure() {
+        for code in Code::ALL {
+            let cure = code.cure();
+            assert!(cure.len() <= 120, "{code}: {} characters", cure.len());
+            assert!(
+                cure.ends_with('.') && !cure.trim_end_matches('.').contains(". "),
+                "{code}: one sentence: {cure}"
+            );
+            assert!(cure.starts_with(char::is_uppercase), "{code}: {cure}");
+            assert!(code.when().ends_with('.'), "{code}: {}", code.when());
+        }
+    }
+
+    #[test]
+    fn no_word_stands_for_two_codes() {
+        let words: HashSet<_> = Code::ALL
+            .iter()
+            .map(|code| code.as_str())
+            .chain(Warning::ALL.iter().map(|warning| warning.as_str()))
+            .collect();
+        assert_eq!(words.len(), Code::ALL.len() + Warning::ALL.len());
+    }
+
+    #[test]
+    fn what_only_the_caller_can_change_is_never_retried_blindly() {
+        for code in Code::ALL {
+            match code.category() {
+                Category::Auth | Category::Resource | Category::Internal => {
+                    assert_eq!(code.retry(), Retry::No, "{code}")
+                }
+                Category::Policy => assert_eq!(code.retry(), Retry::After, "{code}"),
+                Category::Transport | Category::State => {}
+            }
+        }
+    }
+}

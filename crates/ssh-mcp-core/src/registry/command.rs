@@ -1,0 +1,155 @@
+//! The entry of a command.
+
+use std::time::Duration;
+
+use super::Entry;
+use crate::{
+    activity::Activity,
+    history::ByteHistory,
+    id::{CommandId, Id, SessionId},
+    kind::command::{Facts, Status},
+    lifecycle::{Close, Ending, Lifecycle, SessionRef},
+    owner::Owner,
+    port::Glimpse,
+    quota::Place,
+    reason::Reason,
+    sync::{Mutex, Notify, OnceCell},
+    text,
+    uri::Scheme,
+};
+
+/// A command: its word, its output, and what is known of its end.
+pub struct Command {
+    /// What it was made of.
+    pub spec: CommandSpec,
+    /// The word that decides who may observe or end it.
+    pub life: Lifecycle,
+    /// Its output, both streams in the order of arrival.
+    pub history: ByteHistory,
+    /// Why, how and when it ended.
+    pub ending: Ending<Facts>,
+    /// Last output or read.
+    pub active: Activity,
+    /// Why somebody who won its word wants it ended.
+    stop: OnceCell<Reason>,
+    /// Rung for the task that runs it when `stop` was set.
+    pub stopped: Notify,
+    /// Its hold on the session and its place among the session's commands; gone once it has ended.
+    hold: Mutex<Option<(SessionRef, Place)>>,
+}
+
+/// The fixed facts of a command.
+#[derive(Debug, Clone)]
+pub struct CommandSpec {
+    /// Its identifier.
+    pub id: CommandId,
+    /// Whom it belongs to.
+    pub owner: Owner,
+    /// The session it runs on.
+    pub session: SessionId,
+    /// `user@host:port` of the session.
+    pub target: String,
+    /// The agent of the session.
+    pub agent: Option<String>,
+    /// The command as the caller wrote it.
+    pub command: String,
+    /// When it was started, since the engine's start.
+    pub started: Duration,
+    /// When its run time is over, since the engine's start.
+    pub ends: Option<Duration>,
+    /// Wait before it ends after its last observer left.
+    pub grace: Duration,
+}
+
+impl Command {
+    /// A command that has just been started.
+    pub fn new(spec: CommandSpec, life: Lifecycle, history: ByteHistory, hold: (SessionRef, Place)) -> Self {
+        Self {
+            active: Activity::new(spec.started),
+            spec,
+            life,
+            history,
+            ending: Ending::new(),
+            stop: OnceCell::new(),
+            stopped: Notify::new(),
+            hold: Mutex::new(Some(hold)),
+        }
+    }
+
+    /// Asks for its end; whoever wins the word decides the reason.
+    pub fn stop(&self, reason: Reason) -> Close {
+        let close = self.life.close();
+        if close == Close::Won {
+            self.grant_stop(reason);
+        }
+        close
+    }
+
+    /// Hands the duty of a word already won (by a timer) to the task that runs the command.
+    pub fn grant_stop(&self, reason: Reason) {
+        // The word has one winner, so the cell is empty.
+        _ = self.stop.set(reason);
+        self.stopped.notify_one();
+    }
+
+    /// Why it was asked to end.
+    pub fn stop_reason(&self) -> Option<Reason> {
+        self.stop.get().copied()
+    }
+
+    /// Gives session and place back; the second call does nothing.
+    pub fn let_go(&self) {
+        self.hold.lock().take();
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> Status {
+        self.ending.get().map_or(Status::Running, |end| end.facts.status)
+    }
+}
+
+impl Entry for Command {
+    type Id = CommandId;
+    const SCHEME: Scheme = Scheme::Command;
+
+    fn id(&self) -> CommandId {
+        self.spec.id
+    }
+
+    fn owner(&self) -> &Owner {
+        &self.spec.owner
+    }
+
+    fn session_id(&self) -> SessionId {
+        self.spec.session
+    }
+
+    fn glimpse(&self) -> Glimpse {
+        let ended = self.ended();
+        let mark = self.history.mark();
+        Glimpse {
+            id: self.spec.id.as_uuid(),
+            session: Some(self.spec.session.as_uuid()),
+            agent: self.spec.agent.clone(),
+            name: None,
+            target: self.spec.target.clone(),
+            status: self.status().as_str(),
+            description: format!(
+                "Command on {}: {}",
+                self.spec.target,
+                text::cut(&text::one_line(&self.spec.command), 120)
+            ),
+            created: self.spec.started,
+            ended: ended.map(|(_, at)| at),
+            reason: ended.map(|(reason, _)| reason),
+            active: self.active.last(),
+            observers: self.life.snapshot().observers,
+            bytes: mark.end,
+            held: self.history.held(),
+        }
+    }
+
+    fn ended(&self) -> Option<(Reason, Duration)> {
+        self.ending.get().map(|end| (end.reason, end.at))
+    }
+}

@@ -1,0 +1,215 @@
+//! Where a session goes and what it may show to get in.
+//!
+//! Nothing here reads a file or resolves a name; the `ssh` adapter does.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// A host and port as written in a call: `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Host name or IP literal, without brackets.
+    pub host: String,
+    /// TCP port, 22 where none was written.
+    pub port: u16,
+}
+
+/// Text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing stands where the host should.
+    #[error("the host is empty")]
+    EmptyHost,
+    /// What follows the colon is no port.
+    #[error("the port is not a number from 1 to 65535")]
+    BadPort,
+    /// A bracket is missing, or something else stands behind it.
+    #[error("the brackets are not closed")]
+    BadBrackets,
+    /// A character no host name has.
+    #[error("the host has a character that is not allowed")]
+    BadHost,
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, behind) = rest.split_once(']').ok_or(AddressError::BadBrackets)?;
+                match behind.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None if behind.is_empty() => (host, None),
+                    None => return Err(AddressError::BadBrackets),
+                }
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (host, Some(port)),
+                Some(_) | None => (text, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(AddressError::EmptyHost);
+        }
+        // A leading dash never starts a host name, and white space or `@` mean another field was pasted in.
+        if host.starts_with('-')
+            || host.chars().any(|c| c.is_whitespace() || c.is_control() || "@/[]'\"".contains(c))
+        {
+            return Err(AddressError::BadHost);
+        }
+        let port = match port {
+            None => 22,
+            Some(digits) => match digits.parse() {
+                Ok(port) if port > 0 => port,
+                Ok(_) | Err(_) => return Err(AddressError::BadPort),
+            },
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// An account on a host: what makes two sessions interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// Where the server listens.
+    pub address: Address,
+    /// Whom to log in as.
+    pub username: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.username, self.address)
+    }
+}
+
+/// A text that is never shown: no `Debug` of its content, no `Serialize`, wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a secret over; the caller keeps no copy.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// What a session may show to be let in; each one given is tried, in the order key, password, agent.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// A private key file on this machine.
+    pub key_path: Option<PathBuf>,
+    /// Opens the key file if it is encrypted.
+    pub key_passphrase: Option<Secret>,
+    /// Answers password authentication, and keyboard-interactive when a single hidden prompt is asked.
+    pub password: Option<Secret>,
+    /// The socket of a running agent (`SSH_AUTH_SOCK`).
+    pub agent_socket: Option<PathBuf>,
+}
+
+/// What to do with a host key that is not known (OpenSSH's `StrictHostKeyChecking`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostKeyPolicy {
+    /// Refuse it.
+    Strict,
+    /// Learn an unknown key and report it; refuse a changed one.
+    AcceptNew,
+    /// Take any key, also a changed one, and learn nothing.
+    DangerAcceptAny,
+}
+
+/// Whether zlib is offered to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// When the TCP connect took 10 ms or longer: on a fast line zlib is the bottleneck.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How a dead peer is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Time between two keepalives on a quiet connection.
+    pub interval: Duration,
+    /// Unanswered intervals after which the connection counts as lost.
+    pub max: u32,
+}
+
+#[cfg(all(test, not(ssh_mcp_loom)))]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(&str, u16), AddressError>) {
+        let parsed = text.parse::<Address>();
+        assert_eq!(parsed, expected.map(|(host, port)| Address { host: host.to_owned(), port }), "{text}");
+    }
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        check("example.org", Ok(("example.org", 22)));
+        check(" example.org:2222 ", Ok(("example.org", 2222)));
+        check("192.0.2.1:22", Ok(("192.0.2.1", 22)));
+        check("2001:db8::1", Ok(("2001:db8::1", 22)));
+        check("[2001:db8::1]", Ok(("2001:db8::1", 22)));
+        check("[2001:db8::1]:2200", Ok(("2001:db8::1", 2200)));
+        check("fe80::1%eth0", Ok(("fe80::1%eth0", 22)));
+    }
+
+    #[test]
+    fn addresses_that_are_refused() {
+        check("", Err(AddressError::EmptyHost));
+        check(":22", Err(AddressError::EmptyHost));
+        check("host:0", Err(AddressError::BadPort));
+        check("host:70000", Err(AddressError::BadPort));
+        check("host:ssh", Err(AddressError::BadPort));
+        check("[::1", Err(AddressError::BadBrackets));
+        check("[::1]22", Err(AddressError::BadBrackets));
+        check("user@host", Err(AddressError::BadHost));
+        check("-oProxyCommand=x", Err(AddressError::BadHost));
+        check("a b", Err(AddressError::BadHost));
+    }
+
+    #[test]
+    fn an_address_prints_what_it_was_read_from() {
+        for text in ["example.org:22", "[2001:db8::1]:2200"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let shown = format!(
+            "{:?}",
+            Credentials { password: Some(Secret::new("hunter2".into())), ..Credentials::default() }
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,233 @@
+//! Bytes and sizes as people read them: lossy text, escape sequences, one-line values.
+
+use std::borrow::Cow;
+
+/// Bytes as text; what is not UTF-8 becomes U+FFFD.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// How many bytes at the end are the beginning of a character that is not complete yet, at most 3.
+pub fn incomplete_suffix(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let Some(byte) = bytes.len().checked_sub(back).and_then(|at| bytes.get(at)) else { break };
+        let wanted = match byte {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            0x80..=0xbf => continue,
+            _ => return 0,
+        };
+        return if wanted > back { back } else { 0 };
+    }
+    0
+}
+
+/// How many bytes at the beginning are the rest of a character that began before, at most 3.
+pub fn orphaned_prefix(bytes: &[u8]) -> usize {
+    bytes.iter().take(3).take_while(|byte| matches!(byte, 0x80..=0xbf)).count()
+}
+
+/// The bytes without terminal escape sequences (ECMA-48: CSI, OSC and other strings, two-byte escapes).
+///
+/// A sequence that is not finished at the end is left out as well.
+pub fn strip_escapes(bytes: &[u8]) -> Vec<u8> {
+    strip_escapes_mapped(bytes).into_iter().map(|(_, byte)| byte).collect()
+}
+
+/// As [`strip_escapes`], each byte with its place in the original.
+pub fn strip_escapes_mapped(bytes: &[u8]) -> Vec<(usize, u8)> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut state = Escape::None;
+    for (at, &byte) in bytes.iter().enumerate() {
+        state = match (state, byte) {
+            (Escape::None, 0x1b) => Escape::Started,
+            (Escape::None, _) => {
+                kept.push((at, byte));
+                Escape::None
+            }
+            (Escape::Started, b'[') => Escape::Csi,
+            (Escape::Started, b']' | b'P' | b'X' | b'^' | b'_') => Escape::Text,
+            (Escape::Started, 0x20..=0x2f) => Escape::Started,
+            (Escape::Started | Escape::TextEscape, 0x1b) => Escape::Started,
+            (Escape::Started, _) => Escape::None,
+            (Escape::Csi, 0x40..=0x7e) => Escape::None,
+            (Escape::Csi, 0x1b) => Escape::Started,
+            (Escape::Csi, _) => Escape::Csi,
+            (Escape::Text, 0x07) => Escape::None,
+            (Escape::Text, 0x1b) => Escape::TextEscape,
+            (Escape::Text, _) => Escape::Text,
+            // The string terminator is ESC backslash; anything else behind the escape ends the string too.
+            (Escape::TextEscape, _) => Escape::None,
+        };
+    }
+    kept
+}
+
+#[derive(Clone, Copy)]
+enum Escape {
+    None,
+    Started,
+    Csi,
+    Text,
+    TextEscape,
+}
+
+/// A size with one decimal and a 1024-based unit (`1.0MB`); plain bytes below 1 KB.
+pub fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 3] = ["KB", "MB", "GB"];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = "KB";
+    for next in UNITS.into_iter().skip(1) {
+        // What would print as 1024.0 belongs to the next unit.
+        if size < 1023.95 {
+            break;
+        }
+        size /= 1024.0;
+        unit = next;
+    }
+    format!("{size:.1}{unit}")
+}
+
+/// The text on one line: LF, CR and TAB as two-character escapes, other control characters as `\u{..}`.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            c if c.is_control() => line.extend(c.escape_unicode()),
+            c => line.push(c),
+        }
+    }
+    Cow::Owned(line)
+}
+
+/// At most `max` characters of the text, with an ellipsis where something was cut.
+pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max) {
+        None => Cow::Borrowed(text),
+        Some(_) => {
+            let keep = text.char_indices().nth(max.saturating_sub(1)).map_or(0, |(at, _)| at);
+            Cow::Owned(format!("{}…", text.get(..keep).unwrap_or_default()))
+        }
+    }
+}
+
+/// What a far side said, fit for an error: one line of at most 300 characters.
+pub fn remote_words(text: &str) -> String {
+    cut(&one_line(text.trim()), 300).into_owned()
+}
+
+/// The edit distance of two texts (Levenshtein), for "closest matches".
+pub fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cb, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = *cell;
+            left = replaced.min(left + 1).min(*cell + 1);
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// The candidates nearest to `text`, at most `most`, ties in alphabetical order.
+pub fn nearest<S: AsRef<str> + Ord>(
+    text: &str,
+    candidates: impl IntoIterator<Item = S>,
+    most: usize,
+) -> Vec<S> {
+    let mut ranked: Vec<(usize, S)> =
+        candidates.into_iter().map(|candidate| (distance(text, candidate.as_ref()), candidate)).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().take(most).map(|(_, candidate)| candidate).collect()
+}
+
+#[cfg(all(test, not(ssh_mcp_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let table = [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0KB"),
+            (1536, "1.5KB"),
+            (1024 * 1024 - 1, "1.0MB"),
+            (1024 * 1024, "1.0MB"),
+            (10 * 1024 * 1024 * 1024, "10.0GB"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn escapes_leave_and_text_stays() {
+        let table: [(&[u8], &[u8]); 7] = [
+            (b"\x1b[1;31mred\x1b[0m", b"red"),
+            (b"\x1b]0;title\x07prompt", b"prompt"),
+            (b"\x1b]0;title\x1b\\prompt", b"prompt"),
+            (b"\x1b(Bx\x1b=y", b"xy"),
+            (b"a\r\nb\tc", b"a\r\nb\tc"),
+            (b"cut\x1b[3", b"cut"),
+            (b"\x1b[?2004hlogin: ", b"login: "),
+        ];
+        for (raw, plain) in table {
+            assert_eq!(strip_escapes(raw), plain, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn values_stay_on_one_line() {
+        assert_eq!(one_line("a\nb\r\tc\x1b"), "a\\nb\\r\\tc\\u{1b}");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn nearest_by_edits_then_by_alphabet() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(nearest("ab", ["zz", "ac", "aa", "ab"], 3), ["ab", "aa", "ac"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_character_is_found_at_any_place(text in "\\PC{0,12}", cut in 0usize..40) {
+            let bytes = text.as_bytes();
+            let cut = cut.min(bytes.len());
+            let window = &bytes[..cut];
+            let whole = cut - incomplete_suffix(window);
+            prop_assert!(std::str::from_utf8(&window[..whole]).is_ok());
+            let rest = &bytes[cut..];
+            prop_assert!(std::str::from_utf8(&rest[orphaned_prefix(rest)..]).is_ok());
+        }
+
+        #[test]
+        fn stripping_never_grows_and_keeps_plain_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let stripped = strip_escapes(&bytes);
+            prop_assert!(stripped.len() <= bytes.len());
+            if !bytes.contains(&0x1b) {
+                prop_assert_eq!(stripped, bytes);
+            }
+        }
+    }
+}
