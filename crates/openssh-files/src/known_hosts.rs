@@ -141,10 +141,10 @@ impl KnownHosts {
     /// To be preferred in the key exchange, in this order: else a host known by its RSA key shows an Ed25519 key that
     /// nobody can check.
     pub fn known_key_types(&self, host: &HostName) -> Vec<&'static str> {
-        let types = self.key_types_by_name(host);
+        let is_listed = |entry: &Entry| entry.line.marker == Marker::HostKey;
         match host.without_port() {
-            Some(bare) if types.is_empty() => self.key_types_by_name(&bare),
-            Some(_) | None => types,
+            Some(bare) if !self.entries_of(host).any(is_listed) => self.key_types_by_name(&bare),
+            Some(_) | None => self.key_types_by_name(host),
         }
     }
 

@@ -2,6 +2,8 @@
 
 // `cfg(test)` on each module tells clippy that helpers may unwrap as tests do.
 #[cfg(test)]
+mod any_file;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod corpus;
