@@ -101,7 +101,7 @@ impl<W: Words> Form for Choice<W> {
         value.word().to_owned()
     }
     fn kind(&self) -> &'static str {
-        if W::from_word("true").is_some() { "switch" } else { "word" }
+        if W::WORDS.first().is_some_and(|(word, _)| *word == "true") { "switch" } else { "word" }
     }
     fn default_text(&self) -> String {
         self.0.word().to_owned()

@@ -1,0 +1,5 @@
+//! ssh-mcp-server
+pub mod flags;
+pub mod signals;
+pub mod sources;
+pub mod telemetry;

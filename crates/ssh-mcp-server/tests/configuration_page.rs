@@ -1,0 +1,110 @@
+//! `docs/configuration.md` says what the code does: its tables and command lines are made from the same definitions.
+//!
+//! `scripts/bless.sh` rewrites the generated parts; this test fails where they differ.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::CommandFactory;
+use ssh_mcp_core::settings::{Alias, Binary, Row, Settings};
+use ssh_mcp_server::flags::{HttpFlags, StdioFlags};
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let fresh =
+        [("settings", tables()), ("ssh-mcp", help::<HttpFlags>()), ("ssh-mcp-stdio", help::<StdioFlags>())]
+            .into_iter()
+            .fold(page.clone(), |page, (name, text)| replace(&page, name, &text));
+    if std::env::var_os("SSH_MCP_BLESS").is_some() {
+        std::fs::write(&path, fresh).unwrap();
+    } else {
+        assert!(page == fresh, "docs/configuration.md is out of date: run scripts/bless.sh");
+    }
+}
+
+#[test]
+fn every_setting_the_page_names_exists() {
+    let page = include_str!("../../../docs/configuration.md");
+    let rows = Settings::rows();
+    let known = |name: &str| {
+        rows.iter().any(|row| row.name == name || row.aliases.iter().any(|alias| alias.name() == name))
+    };
+    let words = page.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
+    for name in words.filter(|word| word.starts_with("SSH_") || word.starts_with("MCP_")) {
+        assert!(known(name), "{name} is no setting");
+    }
+}
+
+/// Puts `text` between the two marks of a generated part.
+fn replace(page: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->\n"));
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no mark {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no mark {end}"));
+    format!("{before}{begin}{text}{end}{after}")
+}
+
+fn tables() -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for row in Settings::rows() {
+        if row.group != group {
+            group = row.group;
+            write!(text, "\n### {group}\n\n| Name | Kind | Default | Range | B | Also by | Meaning |\n")
+                .unwrap();
+            text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+        }
+        let Row { name, kind, range, meaning, .. } = &row;
+        let (default, binaries, others, meaning) =
+            (default(&row), binaries(&row), others(&row), notes(&row, meaning));
+        writeln!(text, "| `{name}` | {kind} | {default} | {range} | {binaries} | {others} | {meaning} |")
+            .unwrap();
+    }
+    text.push('\n');
+    text
+}
+
+fn default(row: &Row) -> String {
+    match row.default.as_str() {
+        "" => "–".to_owned(),
+        text if text.contains(' ') => text.to_owned(),
+        text => format!("`{text}`"),
+    }
+}
+
+fn binaries(row: &Row) -> String {
+    let letter = |binary: &Binary| match binary {
+        Binary::Http => 'H',
+        Binary::Stdio => 'S',
+        Binary::Tail => 'T',
+    };
+    row.binaries.iter().map(letter).collect()
+}
+
+fn others(row: &Row) -> String {
+    let flag = row.flag.filter(|flag| *flag != row.name).map(|flag| format!("`{flag}`"));
+    flag.into_iter().chain(row.parameter.map(str::to_owned)).collect::<Vec<_>>().join(", ")
+}
+
+fn notes(row: &Row, meaning: &str) -> String {
+    let mut text = meaning.to_owned();
+    for alias in &row.aliases {
+        match alias {
+            Alias::Also(name) => write!(text, " Also accepted: `{name}`.").unwrap(),
+            Alias::Deprecated(name) => write!(text, " Old name: `{name}`.").unwrap(),
+        }
+    }
+    if let Some(reason) = row.effect.why_unused() {
+        write!(text, " **Accepted without effect**: {reason}.").unwrap();
+    }
+    text
+}
+
+fn help<F: CommandFactory>() -> String {
+    let help = F::command().render_help().to_string();
+    let lines: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    format!("```text\n{lines}```\n")
+}
