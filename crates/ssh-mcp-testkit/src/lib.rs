@@ -1,0 +1,11 @@
+//! Fakes for the ports of ssh-mcp, the contract suites that keep them honest, and an embedded SSH server.
+//!
+//! | Module | Holds |
+//! | --- | --- |
+//! | [`host`] | a scripted machine behind the SSH port, in virtual time |
+//! | [`contract`] | what every implementation of a port must do, as functions over a rig |
+//!
+//! Never shipped: a dev-dependency, and what the quickstart runs against.
+
+pub mod contract;
+pub mod host;

@@ -1,0 +1,54 @@
+//! The fakes keep the contracts of their ports, in virtual time.
+
+use std::time::Duration;
+
+use ssh_mcp_core::port::ssh::{ConnectRequest, Connector};
+use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Target};
+use ssh_mcp_testkit::contract::ssh::{Rig, scripted};
+use ssh_mcp_testkit::host::ScriptedHost;
+
+/// A fake with as many places as a stock server has on one connection.
+struct FakeRig {
+    host: ScriptedHost,
+}
+
+impl FakeRig {
+    fn new() -> Self {
+        Self { host: scripted().with_places(10) }
+    }
+}
+
+impl Rig for FakeRig {
+    fn connector(&self) -> &dyn Connector {
+        &self.host
+    }
+
+    fn request(&self) -> ConnectRequest {
+        ConnectRequest {
+            target: Target {
+                address: Address { host: "fake.example".to_owned(), port: 22 },
+                username: "ada".to_owned(),
+            },
+            credentials: Credentials::default(),
+            timeout: Duration::from_secs(30),
+            compression: Compression::Off,
+            host_key_policy: HostKeyPolicy::AcceptNew,
+            known_hosts: "known_hosts".into(),
+            keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
+        }
+    }
+
+    fn refusing_request(&self) -> Option<ConnectRequest> {
+        self.host.then_refuse_channels(usize::MAX);
+        Some(self.request())
+    }
+
+    fn break_connections(&self) {
+        self.host.lose_connections("broken by the rig");
+    }
+}
+
+ssh_mcp_testkit::ssh_contract!(
+    #[tokio::test(start_paused = true)]
+    Some(FakeRig::new())
+);
