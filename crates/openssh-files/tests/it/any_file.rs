@@ -41,10 +41,15 @@ fn assert_is_learnt_by_its_line(text: &[u8], name: &HostName, key: &HostKey, lin
 fn names(text: &[u8]) -> Vec<HostName> {
     let first = text.split(|byte| byte.is_ascii_whitespace() || *byte == b',').next().unwrap_or_default();
     let own = String::from_utf8_lossy(first);
-    [HostName::new("host.example", 22), HostName::new("host.example", 2222), HostName::alias("a"), HostName::alias(&own)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        HostName::new("host.example", 22),
+        HostName::new("host.example", 2222),
+        HostName::alias("a"),
+        HostName::alias(&own),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn ed25519(fill: u8) -> HostKey {
