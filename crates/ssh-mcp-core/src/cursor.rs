@@ -54,3 +54,7 @@ impl Cursor {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(ssh_mcp_loom)]
+mod loom;

@@ -231,3 +231,10 @@ impl<K: Eq + Hash, D, V> Index<K, D, V> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(ssh_mcp_loom)]
+mod loom;
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
+mod tests;

@@ -49,16 +49,16 @@ pub fn strip_escapes_mapped(bytes: &[u8]) -> Vec<(usize, u8)> {
             (Escape::Started, b'[') => Escape::Csi,
             (Escape::Started, b']' | b'P' | b'X' | b'^' | b'_') => Escape::Text,
             (Escape::Started, 0x20..=0x2f) => Escape::Started,
-            (Escape::Started | Escape::TextEscape, 0x1b) => Escape::Started,
+            (Escape::Started | Escape::Terminator, 0x1b) => Escape::Started,
             (Escape::Started, _) => Escape::None,
             (Escape::Csi, 0x40..=0x7e) => Escape::None,
             (Escape::Csi, 0x1b) => Escape::Started,
             (Escape::Csi, _) => Escape::Csi,
             (Escape::Text, 0x07) => Escape::None,
-            (Escape::Text, 0x1b) => Escape::TextEscape,
+            (Escape::Text, 0x1b) => Escape::Terminator,
             (Escape::Text, _) => Escape::Text,
             // The string terminator is ESC backslash; anything else behind the escape ends the string too.
-            (Escape::TextEscape, _) => Escape::None,
+            (Escape::Terminator, _) => Escape::None,
         };
     }
     kept
@@ -70,7 +70,7 @@ enum Escape {
     Started,
     Csi,
     Text,
-    TextEscape,
+    Terminator,
 }
 
 /// A size with one decimal and a 1024-based unit (`1.0MB`); plain bytes below 1 KB.

@@ -54,51 +54,53 @@ pub struct Row {
 }
 
 /// The table, in the order of `resources/templates/list`.
-pub const TABLE: &[Row] = &[
-    Row {
-        scheme: Scheme::Shell,
-        name: "shell",
-        channel: "output",
-        class: Class::Stream,
-        mime: "text/plain",
-        template: "shell://{shell_id}/output{?cursor}",
-        title: "Shell PTY output stream",
-        description: "Raw terminal output of an interactive shell, oldest bytes first. cursor=auto returns what this \
+pub const TABLE: &[Row] = &[SHELL, COMMAND, SESSION];
+
+const SHELL: Row = Row {
+    scheme: Scheme::Shell,
+    name: "shell",
+    channel: "output",
+    class: Class::Stream,
+    mime: "text/plain",
+    template: "shell://{shell_id}/output{?cursor}",
+    title: "Shell PTY output stream",
+    description: "Raw terminal output of an interactive shell, oldest bytes first. cursor=auto returns what this \
                       client has not read yet; a number starts at that byte offset; without it everything held is \
                       returned. The next offset is in _meta.cursor.",
-    },
-    Row {
-        scheme: Scheme::Command,
-        name: "command",
-        channel: "output",
-        class: Class::Stream,
-        mime: "text/plain",
-        template: "command://{command_id}/output{?cursor}",
-        title: "Async command output stream",
-        description: "Standard output and standard error of a command in two marked blocks. cursor=auto returns what \
+};
+
+const COMMAND: Row = Row {
+    scheme: Scheme::Command,
+    name: "command",
+    channel: "output",
+    class: Class::Stream,
+    mime: "text/plain",
+    template: "command://{command_id}/output{?cursor}",
+    title: "Async command output stream",
+    description: "Standard output and standard error of a command in two marked blocks. cursor=auto returns what \
                       this client has not read yet; a number starts at that byte offset of both streams merged. \
                       _meta carries status, exit_code and the next cursor.",
-    },
-    Row {
-        scheme: Scheme::Session,
-        name: "session",
-        channel: "health",
-        class: Class::State,
-        mime: "application/json",
-        template: "session://{session_id}/health",
-        title: "SSH session health snapshot",
-        description: "One JSON object: host, user, whether the connection answers, last round trip, when the session \
+};
+
+const SESSION: Row = Row {
+    scheme: Scheme::Session,
+    name: "session",
+    channel: "health",
+    class: Class::State,
+    mime: "application/json",
+    template: "session://{session_id}/health",
+    title: "SSH session health snapshot",
+    description: "One JSON object: host, user, whether the connection answers, last round trip, when the session \
                       expires, and how many resources it holds. It has no cursor.",
-    },
-];
+};
 
 impl Scheme {
     /// The scheme's row.
     pub fn row(self) -> &'static Row {
         match self {
-            Self::Shell => &TABLE[0],
-            Self::Command => &TABLE[1],
-            Self::Session => &TABLE[2],
+            Self::Shell => &SHELL,
+            Self::Command => &COMMAND,
+            Self::Session => &SESSION,
         }
     }
 

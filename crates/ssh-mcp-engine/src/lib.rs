@@ -1,1 +1,240 @@
-//! ssh-mcp-engine
+//! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
+//!
+//! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
+//! one group per file: [`connect`] and [`session`] (open, probe, end), [`command`], [`shell`]. What they ask for is
+//! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
+//! the domain holds a rule that belongs in core.
+//!
+//! *Invariant:* every task is owned by the engine and ends with it; nothing here knows that MCP exists.
+
+mod clock;
+mod command;
+mod connect;
+mod observe;
+mod session;
+mod shell;
+mod tasks;
+mod timers;
+
+use std::sync::Arc;
+
+pub use clock::Clock;
+pub use command::{Cancel, Exec, Waited};
+pub use connect::{Connect, ConnectAnswer, ConnectFailure, Progress, Reuse};
+pub use observe::{CasualObserver, Observable, Peer};
+pub use session::{AgentDisconnected, Disconnected};
+pub use shell::{CloseShell, Ensure, OpenShell, OpenedShell, Opening, ShellMatch, ShellWait, WriteError};
+pub use timers::Drained;
+
+use ssh_mcp_core::{
+    id::{CommandId, Id, SessionId, ShellId},
+    lifecycle::{Gate, Touched},
+    owner::Owner,
+    port::{
+        Directory,
+        ssh::{ChannelError, Connector, LinkLost},
+    },
+    quota::Quota,
+    reason::Reason,
+    registry::{Command, Entry, Found, Registries, Registry, Session, Shell},
+    settings::Settings,
+};
+use std::time::Duration;
+use tasks::Tasks;
+
+/// What the engine needs from the outside world.
+pub struct Ports {
+    /// The way to SSH hosts.
+    pub connector: Arc<dyn Connector>,
+}
+
+/// Everything that lives in one process of the product. Two of them can live side by side.
+pub struct Engine {
+    settings: Arc<Settings>,
+    clock: Clock,
+    registries: Registries,
+    ports: Ports,
+    tasks: Tasks,
+    gate: Arc<Gate>,
+    sessions: Arc<Quota>,
+    mint: clock::Mint,
+    /// Serialises the check and the publication of shell names.
+    names: ssh_mcp_core::sync::Mutex<()>,
+}
+
+/// An identifier that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// Never seen, or forgotten.
+    Unknown {
+        /// Live identifiers nearest to it.
+        nearest: Vec<String>,
+    },
+    /// It has ended.
+    Gone {
+        /// Why.
+        reason: Reason,
+        /// When, since the engine's start.
+        ended: Duration,
+        /// Live identifiers nearest to it.
+        nearest: Vec<String>,
+    },
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The session is unknown or ending.
+    #[error("no such session")]
+    Session(Missing),
+    /// The session runs as many commands as it may.
+    #[error("the session already runs {limit} commands")]
+    TooManyCommands {
+        /// How many it may.
+        limit: u32,
+    },
+    /// The session holds as many shells as it may.
+    #[error("the session already holds {limit} shells")]
+    TooManyShells {
+        /// How many it may.
+        limit: u32,
+    },
+    /// An open shell of the target has that name.
+    #[error("a shell named {name} is open on that target")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// The shell that has it.
+        shell: ShellId,
+    },
+    /// No channel could be had.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Draining,
+}
+
+impl Engine {
+    /// An engine with its timers running. Must be called inside a runtime.
+    ///
+    /// `seed` decides the jitter between connection attempts.
+    pub fn start(settings: Arc<Settings>, ports: Ports, seed: u64) -> Arc<Self> {
+        let sessions = settings.max_sessions.map_or_else(Quota::unlimited, Quota::new);
+        let engine = Arc::new(Self {
+            clock: Clock::start(),
+            registries: Registries::default(),
+            ports,
+            tasks: Tasks::new(),
+            gate: Gate::new(),
+            sessions,
+            mint: clock::Mint::new(seed),
+            names: ssh_mcp_core::sync::Mutex::new(()),
+            settings,
+        });
+        timers::start(&engine);
+        engine
+    }
+
+    /// The settings of the process.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The clock all times are measured by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Everything that lives or is retained.
+    pub fn registries(&self) -> &Registries {
+        &self.registries
+    }
+
+    /// A fresh identifier.
+    pub fn mint<I: Id>(&self) -> I {
+        I::from(self.mint.uuid(self.clock.unix_millis()))
+    }
+
+    /// Whether the engine takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.gate.is_shut()
+    }
+
+    /// An open session of the owner; looking it up is a use of it.
+    ///
+    /// # Errors
+    /// Unknown, of another owner, ending or ended.
+    pub fn session(&self, owner: &Owner, id: SessionId) -> Result<Arc<Session>, Missing> {
+        let session = self.look_up(&self.registries.sessions, owner, id)?;
+        match session.life.touch() {
+            Touched::Kept => {
+                session.active.touch(self.clock.now());
+                Ok(session)
+            }
+            Touched::TooLate => Err(match session.ended() {
+                Some((reason, ended)) => self.gone(&self.registries.sessions, owner, id, reason, ended),
+                None => self.unknown(&self.registries.sessions, owner, id),
+            }),
+        }
+    }
+
+    /// A command of the owner, live or retained.
+    ///
+    /// # Errors
+    /// Unknown, of another owner, or past its retention.
+    pub fn command(&self, owner: &Owner, id: CommandId) -> Result<Arc<Command>, Missing> {
+        let command = self.look_up(&self.registries.commands, owner, id)?;
+        command.active.touch(self.clock.now());
+        self.touch_session(command.spec.session);
+        Ok(command)
+    }
+
+    /// A shell of the owner, live or retained.
+    ///
+    /// # Errors
+    /// Unknown, of another owner, or past its retention.
+    pub fn shell(&self, owner: &Owner, id: ShellId) -> Result<Arc<Shell>, Missing> {
+        let shell = self.look_up(&self.registries.shells, owner, id)?;
+        self.touch_session(shell.spec.session);
+        Ok(shell)
+    }
+
+    /// Notes a use of a session through one of its resources.
+    fn touch_session(&self, id: SessionId) {
+        if let Some(session) = self.registries.sessions.entry(id)
+            && session.life.touch() == Touched::Kept
+        {
+            session.active.touch(self.clock.now());
+        }
+    }
+
+    fn look_up<E: Entry>(&self, registry: &Registry<E>, owner: &Owner, id: E::Id) -> Result<Arc<E>, Missing> {
+        match registry.find(owner, id, self.clock.now()) {
+            Found::Here(entry) => Ok(entry),
+            Found::Gone(grave) => Err(self.gone(registry, owner, id, grave.reason, grave.ended)),
+            Found::Unknown => Err(self.unknown(registry, owner, id)),
+        }
+    }
+
+    fn unknown<E: Entry>(&self, registry: &Registry<E>, owner: &Owner, id: E::Id) -> Missing {
+        Missing::Unknown { nearest: registry.nearest(owner, &id.to_string()) }
+    }
+
+    fn gone<E: Entry>(
+        &self,
+        at: &Registry<E>,
+        owner: &Owner,
+        id: E::Id,
+        reason: Reason,
+        ended: Duration,
+    ) -> Missing {
+        Missing::Gone { reason, ended, nearest: at.nearest(owner, &id.to_string()) }
+    }
+}
+
+impl From<LinkLost> for StartError {
+    fn from(lost: LinkLost) -> Self {
+        Self::Channel(ChannelError::Lost(lost))
+    }
+}

@@ -15,9 +15,11 @@ mod ring;
 mod segment;
 mod state;
 
-#[cfg(all(test, ssh_mcp_loom))]
+#[cfg(test)]
+#[cfg(ssh_mcp_loom)]
 mod loom;
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests;
 
 use std::fmt;

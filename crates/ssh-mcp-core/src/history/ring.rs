@@ -130,7 +130,7 @@ impl ByteHistory {
                 let window = window.get_or_insert_with(|| held.window(from, until));
                 let room = max - window.bytes.len();
                 // Trimming may have passed the window while it was being copied; it ends there.
-                if room == 0 || window.next < held.base {
+                if room == 0 || window.next == window.end || window.next < held.base {
                     break;
                 }
                 held.full_from(window.next, room, &mut handles);
@@ -188,7 +188,8 @@ impl ByteHistory {
         self.watchers.watch()
     }
 
-    #[cfg(all(test, not(ssh_mcp_loom)))]
+    #[cfg(test)]
+    #[cfg(not(ssh_mcp_loom))]
     pub(super) fn footprint(&self) -> usize {
         let held = self.held.lock();
         let full: usize = held.full.iter().map(|segment| segment.footprint()).sum();

@@ -165,7 +165,8 @@ impl Segment {
         rest
     }
 
-    #[cfg(all(test, not(ssh_mcp_loom)))]
+    #[cfg(test)]
+    #[cfg(not(ssh_mcp_loom))]
     pub(super) fn footprint(&self) -> usize {
         let origins = match &self.origins {
             Origins::Uniform(_) => 0,

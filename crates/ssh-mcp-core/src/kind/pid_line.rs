@@ -44,6 +44,11 @@ impl PidLine {
         format!("echo {} $$ >&2; {command}", quote::word(&self.token))
     }
 
+    /// Whether the line is still to come.
+    pub fn is_searching(&self) -> bool {
+        matches!(self.state, State::Searching { .. })
+    }
+
     /// The process group, once its line has come.
     pub fn pid(&self) -> Option<u32> {
         match self.state {

@@ -11,9 +11,11 @@ mod resource;
 mod session;
 mod word;
 
-#[cfg(all(test, ssh_mcp_loom))]
+#[cfg(test)]
+#[cfg(ssh_mcp_loom)]
 mod loom;
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests;
 
 pub use gate::{Gate, Pass, Shut};

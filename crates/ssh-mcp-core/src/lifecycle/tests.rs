@@ -236,7 +236,10 @@ fn every_transition_from_every_state_of_a_session() {
             "take" => format!("{:?}", life.take()),
             "give back" => match life.give_back() {
                 GivenBack::BecameIdle(epoch) if epoch == before.next() => "BecameIdle(next)".to_owned(),
-                other => format!("{other:?}"),
+                GivenBack::BecameIdle(other) => format!("{other:?} after {before:?}"),
+                other @ (GivenBack::StillActive | GivenBack::Draining(_) | GivenBack::Underflow) => {
+                    format!("{other:?}")
+                }
             },
             "touch" => format!("{:?}", life.touch()),
             "reap" => format!("{:?}", life.reap(before)),

@@ -19,6 +19,7 @@ use crate::{
     },
     quota::{Place, Quota},
     reason::Reason,
+    sync::Mutex,
     target::Target,
     uri::Scheme,
 };
@@ -43,8 +44,8 @@ pub struct Session {
     pub login_shell: Arc<Flight<LoginShell>>,
     /// Why and when it ended.
     pub ending: Ending<Cascade>,
-    /// Its place among all sessions.
-    pub place: Option<Place>,
+    /// Its place among all sessions; given back when it has ended.
+    pub place: Mutex<Option<Place>>,
 }
 
 /// The fixed facts of a session.

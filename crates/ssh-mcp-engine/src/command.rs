@@ -1,0 +1,401 @@
+//! Commands: start one, move its output into its history, end it by the ladder, wait for it.
+
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ssh_mcp_core::{
+    flight::Joined,
+    history::{ByteHistory, Origin},
+    id::SessionId,
+    kind::{
+        command::{Exit, Facts, Input, Machine, Outcome, Step, Terminal, natural, stopped},
+        login_shell::{self, LoginShell},
+        pid_line::PidLine,
+    },
+    lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
+    owner::Owner,
+    port::{
+        BoxFuture,
+        ssh::{
+            Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, Pty, PtySize,
+            Start,
+        },
+    },
+    quote::Context,
+    reason::Reason,
+    registry::{Command, CommandSpec, Session},
+    target_names, text,
+};
+
+use crate::{Engine, Observable, StartError, clock};
+
+/// What a caller wants run.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Where.
+    pub session: SessionId,
+    /// What, for the login shell.
+    pub command: String,
+    /// Directory, variables and shell.
+    pub context: Context,
+    /// Whether on a terminal.
+    pub terminal: Terminal,
+    /// Longest run time; none is no limit.
+    pub limit: Option<Duration>,
+    /// Standard input, which is at its end after it; without any it is at its end from the start.
+    pub input: Option<Bytes>,
+    /// Whether it ends when nobody observes it.
+    pub auto_release: AutoRelease,
+    /// Wait before that, after the last lane left.
+    pub grace: Duration,
+    /// Bytes of output held.
+    pub history: usize,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// What was waited for is over.
+    Over,
+    /// The patience is.
+    Patience,
+}
+
+/// What a cancel found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// It ran, and has been ended.
+    Done,
+    /// It had ended.
+    AlreadyOver,
+}
+
+/// Longest wait for a place among the server's channels where no further connection can be opened.
+pub(crate) const CHANNEL_PATIENCE: Duration = Duration::from_secs(25);
+
+/// The first command of a session waits so long to learn what login shell runs it; the answer does not wait.
+const SHELL_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A login shell that has not answered by then is not asked again by this question.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// The terminal of a command that asks for one.
+const COMMAND_PTY: PtySize = PtySize { cols: 80, rows: 24 };
+
+impl Engine {
+    /// Starts a command; the answer comes as soon as its channel is open.
+    ///
+    /// # Errors
+    /// See [`StartError`]; then nothing runs.
+    pub async fn exec(self: &Arc<Self>, owner: &Owner, ask: Exec) -> Result<Arc<Command>, StartError> {
+        let _pass = self.gate.enter().ok_or(StartError::Draining)?;
+        let session = self.session(owner, ask.session).map_err(StartError::Session)?;
+        let id = session.spec.id;
+        let missing = || StartError::Session(self.unknown(&self.registries.sessions, owner, id));
+        let hold = SessionRef::take(&session.life).ok_or_else(missing)?;
+        let limit = session.commands.limit();
+        let place = session.commands.take().ok_or(StartError::TooManyCommands { limit })?;
+        self.ask_login_shell(&session);
+        let channel = self.channel(&session).await?;
+
+        let now = self.clock.now();
+        let spec = CommandSpec {
+            id: self.mint(),
+            owner: owner.clone(),
+            session: ask.session,
+            target: session.spec.target.to_string(),
+            agent: session.spec.agent.clone(),
+            command: ask.command.clone(),
+            started: now,
+            ends: ask.limit.map(|limit| now.saturating_add(limit)),
+            grace: ask.grace,
+        };
+        let life = Lifecycle::owned(ask.auto_release);
+        let command = Arc::new(Command::new(spec, life, ByteHistory::new(ask.history), (hold, place)));
+        self.registries.commands.publish(Arc::clone(&command));
+        let confirmed = session.life.confirm();
+        if confirmed == Confirmed::Ending {
+            // Either the cascade found it or it ends itself here; its task settles it like any other.
+            _ = command.stop(Reason::CascadeDisconnect);
+        }
+        tracing::info!(
+            target: target_names::MAIN,
+            command_id = %command.spec.id,
+            session_id = %session.spec.id,
+            "command started"
+        );
+        tracing::debug!(target: target_names::MAIN, command_id = %command.spec.id, text = %text_for_log(&ask.command), "command");
+        let Channel { events, control } = channel;
+        let engine = Arc::clone(self);
+        let running =
+            Running { engine, session, command: Arc::clone(&command), terminal: ask.terminal, control };
+        self.tasks.spawn(running.run(ask, events));
+        if confirmed == Confirmed::Ending {
+            return Err(missing());
+        }
+        self.arm(Observable::Command(&command));
+        Ok(command)
+    }
+
+    /// Waits for a command's end as a casual observer. Dropping the future ends the wait only.
+    pub async fn await_command(self: &Arc<Self>, command: &Arc<Command>, patience: Duration) -> Waited {
+        let _observer = self.observe(Observable::Command(command));
+        match tokio::time::timeout(patience, self.command_ended(command)).await {
+            Ok(()) => Waited::Over,
+            Err(_) => Waited::Patience,
+        }
+    }
+
+    /// Ends a command by the ladder and waits for that.
+    pub async fn cancel(self: &Arc<Self>, command: &Arc<Command>) -> Cancel {
+        let close = command.stop(Reason::Cancelled);
+        // Also a caller that lost the race waits, so that what it then shows is final.
+        self.command_ended(command).await;
+        match close {
+            Close::Won => Cancel::Done,
+            Close::Lost => Cancel::AlreadyOver,
+        }
+    }
+
+    /// Resolves when the end is recorded.
+    pub(crate) async fn command_ended(&self, command: &Command) {
+        let mut watch = command.history.watch();
+        while command.ending.get().is_none() {
+            watch.changed().await;
+        }
+    }
+
+    /// Opens a channel; a session whose connection turns out dead is closed on the way.
+    pub(crate) async fn channel(self: &Arc<Self>, session: &Arc<Session>) -> Result<Channel, StartError> {
+        let opened = session.link.open(CHANNEL_PATIENCE).await;
+        if let Err(ChannelError::Lost(lost)) = &opened {
+            self.lose(session, &lost.cause);
+        }
+        Ok(opened?)
+    }
+
+    /// Asks, once per session, whether the login shell is a POSIX one; nobody waits for it here.
+    fn ask_login_shell(self: &Arc<Self>, session: &Arc<Session>) {
+        let Joined::Run(run) = session.login_shell.join() else { return };
+        let session = Arc::clone(session);
+        self.tasks.spawn(async move {
+            let nonce = clock::random();
+            let question = login_shell::question(nonce);
+            let asked = tokio::time::timeout(QUESTION, collect(&session, question)).await;
+            // A failure is not kept: dropping the run lets the next command ask again.
+            if let Ok(Some(output)) = asked {
+                run.complete(login_shell::answer(nonce, &output));
+            }
+        });
+    }
+}
+
+/// Runs a short command of the product's own and takes its standard output; none if it could not be run.
+async fn collect(session: &Session, command: String) -> Option<Vec<u8>> {
+    let mut channel = session.link.open(Duration::ZERO).await.ok()?;
+    channel.control.start(Start::Exec { command, pty: None }).await.ok()?;
+    channel.control.finish_input().await.ok()?;
+    let mut output = Vec::new();
+    loop {
+        match poll_fn(|cx| channel.events.poll_event(cx)).await {
+            ChannelEvent::Data(Origin::Stdout, bytes) if output.len() < 64 * 1024 => {
+                output.extend_from_slice(&bytes)
+            }
+            ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
+            ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } | ChannelEvent::Closed => {
+                return Some(output);
+            }
+            ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,
+        }
+    }
+}
+
+/// The command's text for a debug line.
+fn text_for_log(command: &str) -> String {
+    text::cut(&text::one_line(command), 200).into_owned()
+}
+
+/// The task of one command: the only one that appends to its history and records its end.
+struct Running {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    command: Arc<Command>,
+    terminal: Terminal,
+    control: Arc<dyn ChannelControl>,
+}
+
+/// What the task was woken by.
+enum Event {
+    Channel(ChannelEvent),
+    Stopped,
+    Deadline,
+}
+
+impl Running {
+    async fn run(self, ask: Exec, mut events: Box<dyn ChannelEvents>) {
+        let mut pid_line = self.pid_line().await;
+        let mut machine = Machine::new(ask.terminal, self.command.spec.ends);
+        self.start(ask, &pid_line);
+        let mut told = false;
+        let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = None;
+        loop {
+            let wanted = machine.poll_timeout();
+            if wanted != armed {
+                armed = wanted;
+                if let Some(at) = wanted {
+                    deadline.as_mut().reset(self.engine.clock.instant(at));
+                }
+            }
+            // Stops and deadlines come before output, so that a flood cannot hold them up.
+            let event = tokio::select! {
+                biased;
+                () = self.command.stopped.notified(), if !told => Event::Stopped,
+                () = deadline.as_mut(), if armed.is_some() => Event::Deadline,
+                event = poll_fn(|cx| events.poll_event(cx)) => Event::Channel(event),
+            };
+            let input = match event {
+                Event::Stopped => {
+                    told = true;
+                    Input::Stop
+                }
+                Event::Deadline => {
+                    armed = None;
+                    Input::Tick
+                }
+                Event::Channel(ChannelEvent::Data(origin, bytes)) => {
+                    self.take(&mut pid_line, origin, &bytes);
+                    continue;
+                }
+                Event::Channel(ChannelEvent::Started | ChannelEvent::Eof) => continue,
+                Event::Channel(ChannelEvent::ExitStatus(status)) => Input::Exit(Exit::Status(status)),
+                Event::Channel(ChannelEvent::ExitSignal { name }) => Input::Exit(Exit::Signal(name)),
+                Event::Channel(ChannelEvent::Refused { request }) => Input::Refused(request),
+                Event::Channel(ChannelEvent::Closed) => Input::Closed,
+                Event::Channel(ChannelEvent::Lost(lost)) => Input::Lost(lost.cause),
+            };
+            let now = self.engine.clock.now();
+            let mut steps: VecDeque<Step> = machine.on(now, input).into();
+            while let Some(step) = steps.pop_front() {
+                match step {
+                    Step::Claim => _ = self.command.life.close(),
+                    Step::Expire => _ = self.command.stop(Reason::TimedOut),
+                    Step::Interrupt => self.ask(self.control.send(Bytes::from_static(b"\x03"))),
+                    Step::Signal(signal) => self.ask(self.control.signal(signal)),
+                    Step::KillGroup => match pid_line.pid() {
+                        Some(pid) => self.engine.tasks.spawn(kill_group(Arc::clone(&self.session), pid)),
+                        None => steps.extend(machine.on(now, Input::NoGroup)),
+                    },
+                    Step::Close => {
+                        let close = self.control.close();
+                        self.engine.tasks.spawn(close);
+                    }
+                    Step::Settle(outcome) => self.settle(outcome, &mut pid_line),
+                    Step::Leave => return,
+                }
+            }
+        }
+    }
+
+    /// The first command of a session waits a moment for the probe of its login shell.
+    async fn pid_line(&self) -> PidLine {
+        let verdict = match self.session.login_shell.join() {
+            Joined::Ready(verdict) => Some(verdict),
+            Joined::Wait(wait) => tokio::time::timeout(SHELL_PATIENCE, wait.outcome()).await.ok().flatten(),
+            // The probe has failed; dropping this run lets the next command ask again.
+            Joined::Run(_) => None,
+        };
+        match verdict {
+            Some(LoginShell::Posix) => PidLine::new(clock::random()),
+            Some(LoginShell::Other) | None => PidLine::absent(),
+        }
+    }
+
+    /// Starts the command and writes its input, which is then at its end.
+    ///
+    /// In a task of its own: a program that does not read must not keep this one from draining the channel.
+    fn start(&self, ask: Exec, pid_line: &PidLine) {
+        let line = ask.context.command(&ask.command);
+        let command = if pid_line.is_searching() { pid_line.prefix(&line) } else { line };
+        let pty = match ask.terminal {
+            Terminal::Pty => Some(Pty { term: "xterm".into(), size: COMMAND_PTY }),
+            Terminal::None => None,
+        };
+        let control = Arc::clone(&self.control);
+        self.engine.tasks.spawn(async move {
+            // A channel that is gone reports that by an event of its own.
+            if control.start(Start::Exec { command, pty }).await.is_err() {
+                return;
+            }
+            let whole_lines = ask.input.as_ref().is_none_or(|input| input.ends_with(b"\n"));
+            if let Some(input) = ask.input
+                && control.send(input).await.is_err()
+            {
+                return;
+            }
+            _ = match ask.terminal {
+                Terminal::None => control.finish_input().await,
+                // A terminal ends its input by a character; behind an unfinished line the first only flushes it.
+                Terminal::Pty if whole_lines => control.send(Bytes::from_static(b"\x04")).await,
+                Terminal::Pty => control.send(Bytes::from_static(b"\x04\x04")).await,
+            };
+        });
+    }
+
+    /// A request beside the reading: waiting for it here could stop the very loop that has to send it.
+    fn ask(&self, request: BoxFuture<'static, Result<(), ChannelGone>>) {
+        self.engine.tasks.spawn(async move {
+            _ = request.await;
+        });
+    }
+
+    /// Output goes into the history, but for the line that tells the process group.
+    fn take(&self, pid_line: &mut PidLine, origin: Origin, bytes: &[u8]) {
+        // On a terminal everything is standard output, the line too.
+        if pid_line.is_searching() && (origin == Origin::Stderr || self.terminal == Terminal::Pty) {
+            let mut rest = Vec::with_capacity(bytes.len());
+            pid_line.pass(bytes, &mut rest);
+            self.command.history.append(origin, &rest);
+        } else {
+            self.command.history.append(origin, bytes);
+        }
+        let now = self.engine.clock.now();
+        self.command.active.touch(now);
+        self.session.active.touch(now);
+    }
+
+    /// Records the end, wakes who waits, gives session and place back.
+    fn settle(&self, outcome: Outcome, pid_line: &mut PidLine) {
+        let mut rest = Vec::new();
+        pid_line.finish(&mut rest);
+        let origin = if self.terminal == Terminal::Pty { Origin::Stdout } else { Origin::Stderr };
+        self.command.history.append(origin, &rest);
+
+        let (status, reason) = match self.command.stop_reason() {
+            Some(reason) => (stopped(reason), reason),
+            None => natural(&outcome),
+        };
+        let now = self.engine.clock.now();
+        let Outcome { exit, ended_by, fault, output } = outcome;
+        let facts = Facts { status, exit, ended_by, fault, output, pid: pid_line.pid() };
+        tracing::info!(
+            target: target_names::MAIN,
+            command_id = %self.command.spec.id,
+            session_id = %self.command.spec.session,
+            %reason,
+            exit_code = facts.exit_code(),
+            duration_ms = (now - self.command.spec.started).as_millis() as u64,
+            "command ended"
+        );
+        // The task is the only one that records, and it settles once.
+        _ = self.command.ending.record(End { reason, facts, at: now });
+        self.session.active.touch(now);
+        self.command.let_go();
+        self.command.history.finish();
+    }
+}
+
+/// Kills a process group by a command of its own, for servers that drop signal requests.
+async fn kill_group(session: Arc<Session>, pid: u32) {
+    _ = tokio::time::timeout(QUESTION, collect(&session, format!("kill -KILL -- -{pid}"))).await;
+}

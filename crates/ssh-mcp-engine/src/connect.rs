@@ -1,0 +1,301 @@
+//! Opening sessions: reuse what is there, else try until it works or must not be tried again.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use ssh_mcp_core::{
+    activity::Activity,
+    flight::Flight,
+    history::StateHistory,
+    id::SessionId,
+    lifecycle::{Ending, SessionLife},
+    owner::Owner,
+    port::ssh::{ConnectError, ConnectRequest, Connected, Transience},
+    quota::{Place, Quota},
+    registry::{Expiry, Health, HealthWord, Session, SessionSpec},
+    retry,
+    target::{Compression, Credentials, HostKeyPolicy, Keepalive, Target},
+    target_names,
+};
+
+use crate::Engine;
+
+/// What a caller wants.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    /// Account and host; may be left out when `session` is given.
+    pub target: Option<Target>,
+    /// A session the caller knows; taken if it is alive, whatever `reuse` says.
+    pub session: Option<SessionId>,
+    /// What to show.
+    pub credentials: Credentials,
+    /// Time of one attempt.
+    pub timeout: Duration,
+    /// Further attempts after a transient failure.
+    pub max_retries: u32,
+    /// First wait between two attempts.
+    pub retry_delay: Duration,
+    /// Time for all attempts and waits together.
+    pub overall: Option<Duration>,
+    /// Whether zlib is offered.
+    pub compression: Compression,
+    /// What to do with an unknown host key.
+    pub host_key_policy: HostKeyPolicy,
+    /// The user's known hosts.
+    pub known_hosts: PathBuf,
+    /// A label.
+    pub name: Option<String>,
+    /// The agent the session is made for.
+    pub agent: Option<String>,
+    /// Whether it ends when idle.
+    pub expiry: Expiry,
+    /// What to do with sessions that lead to the same place.
+    pub reuse: Reuse,
+}
+
+/// What to do with sessions that lead to the same account on the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Show them instead of connecting.
+    Suggest,
+    /// Take the best healthy one.
+    Auto,
+    /// Do not look.
+    ForceNew,
+}
+
+/// What came of it.
+pub enum ConnectAnswer {
+    /// A new session.
+    Connected {
+        /// The session.
+        session: Arc<Session>,
+        /// Attempts before the one that worked.
+        retries: u32,
+        /// Dead sessions that were found and dropped.
+        replaced: u64,
+    },
+    /// A session that was there.
+    Reused {
+        /// The session.
+        session: Arc<Session>,
+        /// Dead sessions that were found and dropped.
+        replaced: u64,
+    },
+    /// Sessions the caller may want instead; nothing was connected.
+    Suggested {
+        /// Best first.
+        matches: Vec<Arc<Session>>,
+    },
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFailure {
+    /// As many sessions are open as may be.
+    #[error("{limit} sessions are open")]
+    TooManySessions {
+        /// How many may be.
+        limit: u32,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Draining,
+    /// The named session is dead and no address was given.
+    #[error("the session is gone and no address was given")]
+    NoTarget,
+    /// No attempt worked.
+    #[error("{error}")]
+    Failed {
+        /// The last failure.
+        error: ConnectError,
+        /// How many attempts were made.
+        attempts: u32,
+        /// Where to.
+        target: Target,
+    },
+}
+
+/// Called after each failed attempt with its number, from 1.
+pub type Progress<'a> = &'a (dyn Fn(u32, &ConnectError) + Send + Sync);
+
+impl Engine {
+    /// Opens or finds a session. Dropping the future gives the attempt up.
+    ///
+    /// # Errors
+    /// See [`ConnectFailure`]; nothing is left behind.
+    pub async fn connect(
+        self: &Arc<Self>,
+        owner: &Owner,
+        ask: Connect,
+        progress: Progress<'_>,
+    ) -> Result<ConnectAnswer, ConnectFailure> {
+        let _pass = self.gate.enter().ok_or(ConnectFailure::Draining)?;
+        if let Some(id) = ask.session
+            && let Ok(session) = self.session(owner, id)
+            && self.is_healthy(&session).await
+        {
+            return Ok(ConnectAnswer::Reused { session, replaced: 0 });
+        }
+        let target = ask.target.clone().ok_or(ConnectFailure::NoTarget)?;
+
+        let mut replaced = 0;
+        match ask.reuse {
+            Reuse::ForceNew => {}
+            Reuse::Suggest => {
+                let matches = self.matches(owner, &target, ask.agent.as_deref());
+                if !matches.is_empty() {
+                    for session in &matches {
+                        _ = self.is_healthy(session).await;
+                    }
+                    return Ok(ConnectAnswer::Suggested { matches });
+                }
+            }
+            Reuse::Auto => {
+                for session in self.matches(owner, &target, ask.agent.as_deref()) {
+                    if self.is_healthy(&session).await {
+                        return Ok(ConnectAnswer::Reused { session, replaced });
+                    }
+                    self.lose(&session, "no answer to a keepalive");
+                    replaced += 1;
+                }
+            }
+        }
+        let limit = self.sessions.limit();
+        let place = self.sessions.take().ok_or(ConnectFailure::TooManySessions { limit })?;
+        let (connected, retries) = self.attempt(&ask, &target, progress).await?;
+        let session = self.open(owner, ask, target, connected, place);
+        Ok(ConnectAnswer::Connected { session, retries, replaced })
+    }
+
+    /// Sessions to the same place, those of the same agent first, newest first.
+    fn matches(&self, owner: &Owner, target: &Target, agent: Option<&str>) -> Vec<Arc<Session>> {
+        let mut matches = self.registries.sessions.of_owner(owner);
+        matches.retain(|session| session.spec.target == *target && session.is_open());
+        matches.sort_by_key(|session| agent.is_none() || session.spec.agent.as_deref() != agent);
+        matches
+    }
+
+    async fn attempt(
+        &self,
+        ask: &Connect,
+        target: &Target,
+        progress: Progress<'_>,
+    ) -> Result<(Connected, u32), ConnectFailure> {
+        let mut waits = retry::waits(ask.retry_delay, ask.max_retries, self.mint.seed());
+        let deadline = ask.overall.map(|overall| self.clock.now() + overall);
+        let mut attempts = 0;
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
+            let request = ConnectRequest {
+                target: target.clone(),
+                credentials: ask.credentials.clone(),
+                timeout: left.map_or(ask.timeout, |left| left.min(ask.timeout)),
+                compression: ask.compression,
+                host_key_policy: ask.host_key_policy,
+                known_hosts: ask.known_hosts.clone(),
+                keepalive: Keepalive {
+                    interval: self.settings.keepalive_interval,
+                    max: self.settings.keepalive_max,
+                },
+            };
+            let error = match self.ports.connector.connect(&request).await {
+                Ok(connected) => return Ok((connected, attempts)),
+                Err(error) => error,
+            };
+            attempts += 1;
+            progress(attempts, &error);
+            let failed = |error| ConnectFailure::Failed { error, attempts, target: target.clone() };
+            if transience(&error) == Transience::Permanent {
+                return Err(failed(error));
+            }
+            let Some(wait) = waits.next() else { return Err(failed(error)) };
+            // A wait that would use up the time that is left is not begun.
+            if deadline.is_some_and(|deadline| self.clock.now() + wait >= deadline) {
+                return Err(failed(error));
+            }
+            tracing::debug!(target: target_names::SSH, host = %target.address, attempts, %error, "connect failed, waiting");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        owner: &Owner,
+        ask: Connect,
+        target: Target,
+        connected: Connected,
+        place: Place,
+    ) -> Arc<Session> {
+        let now = self.clock.now();
+        let Connected { link, host_key, auth_method, compressed } = connected;
+        let session = Arc::new(Session {
+            spec: SessionSpec {
+                id: self.mint(),
+                owner: owner.clone(),
+                target,
+                agent: ask.agent,
+                name: ask.name,
+                expiry: ask.expiry,
+                connected: now,
+                host_key,
+                auth_method,
+                compressed,
+            },
+            life: Arc::new(SessionLife::new()),
+            link,
+            active: Activity::new(now),
+            health: StateHistory::new(Health { word: HealthWord::Healthy, checked: now, round_trip: None }),
+            commands: Quota::new(self.settings.max_commands_per_session),
+            shells: Quota::new(self.settings.max_shells_per_session),
+            login_shell: Flight::new(),
+            ending: Ending::new(),
+            place: ssh_mcp_core::sync::Mutex::new(Some(place)),
+        });
+        self.registries.sessions.publish(Arc::clone(&session));
+        let spec = &session.spec;
+        tracing::info!(
+            target: target_names::SSH,
+            session_id = %spec.id,
+            host = %spec.target.address,
+            user = %spec.target.username,
+            method = spec.auth_method,
+            "session opened"
+        );
+        self.watch_link(&session);
+        session
+    }
+
+    /// Ends a session when its first connection is gone.
+    fn watch_link(self: &Arc<Self>, session: &Arc<Session>) {
+        let engine = Arc::clone(self);
+        let session = Arc::clone(session);
+        self.tasks.spawn(async move {
+            let mut life = session.life.watch();
+            let lost = session.link.lost();
+            tokio::pin!(lost);
+            loop {
+                let lost = tokio::select! {
+                    lost = &mut lost => Some(lost),
+                    () = life.changed() => None,
+                };
+                match lost {
+                    Some(lost) => return engine.lose(&session, &lost.cause),
+                    None if !session.is_open() => return,
+                    None => {}
+                }
+            }
+        });
+    }
+}
+
+fn transience(error: &ConnectError) -> Transience {
+    match error {
+        ConnectError::Failed { transience, .. } => *transience,
+        ConnectError::TimedOut { .. } => Transience::Transient,
+        ConnectError::Rejected { .. }
+        | ConnectError::Key { .. }
+        | ConnectError::UnknownHostKey { .. }
+        | ConnectError::ChangedHostKey { .. }
+        | ConnectError::KnownHosts { .. } => Transience::Permanent,
+    }
+}

@@ -1,0 +1,201 @@
+//! Timers and the way out: the reaper of idle sessions, inactivity, retention, memory, shutdown.
+//!
+//! One task looks every few seconds; what needs to be exact (grace timers, command limits) has timers of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use ssh_mcp_core::{
+    lifecycle::{Close, Expired, Reap, SessionState, Shut},
+    reason::Reason,
+    registry::{Command, Entry, Manner, Registry, Session, Shell},
+    target_names,
+};
+
+use crate::{Engine, shell};
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything was closed.
+    Clean,
+    /// The deadline passed with so many resources and sessions left.
+    Left(usize),
+}
+
+/// How often the look-around runs (`docs/lifecycle.md`, Timers).
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// An ended resource keeps all its output for this long, then its newest part.
+const WHOLE: Duration = Duration::from_secs(60);
+const NEWEST: usize = 64 * 1024;
+
+/// Retention of what was closed on purpose.
+const SHORT: Duration = Duration::from_secs(60);
+
+pub(crate) fn start(engine: &Arc<Engine>) {
+    let weak = Arc::downgrade(engine);
+    engine.tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let Some(engine) = weak.upgrade() else { return };
+            engine.look_around();
+        }
+    });
+}
+
+impl Engine {
+    fn look_around(self: &Arc<Self>) {
+        let now = self.clock.now();
+        for session in self.registries.sessions.all() {
+            self.reap(&session, now);
+        }
+        for shell in self.registries.shells.all() {
+            let idle = |ttl: Duration| shell.active.last().saturating_add(ttl) <= now;
+            if shell.spec.inactivity.is_some_and(idle) && shell.life.expire_idle() == Expired::RunClose {
+                shell.grant_stop(Reason::InactivityTtlFired, Manner::HangUp);
+            }
+        }
+        self.retain(now);
+        self.share_memory();
+    }
+
+    /// S5: an idle session past its expiry.
+    fn reap(self: &Arc<Self>, session: &Arc<Session>, now: Duration) {
+        // The epoch is taken before the time is looked at: a touch in between makes the reaping void.
+        let seen = session.life.snapshot();
+        let due =
+            session.expires().is_some_and(|at| now >= at.saturating_add(self.settings.session_idle_grace));
+        if seen.state == SessionState::Idle && due && session.life.reap(seen.epoch) == Reap::Won {
+            self.run_disconnect(session, Reason::InactivityTtlFired);
+        }
+    }
+
+    /// What has ended is cut to its newest part, and in the end forgotten.
+    fn retain(&self, now: Duration) {
+        let kept = self.settings.command_retention;
+        sweep(
+            &self.registries.commands,
+            now,
+            |_| kept,
+            |command| command.active.last(),
+            |command: &Command| {
+                command.history.trim_to(NEWEST);
+            },
+        );
+        let shell_time = |shell: &Shell| match shell::ended_by_itself(shell) {
+            true => shell.spec.retention,
+            false => SHORT.min(kept),
+        };
+        sweep(
+            &self.registries.shells,
+            now,
+            shell_time,
+            |shell| shell.active.last(),
+            |shell: &Shell| {
+                shell.history.trim_to(NEWEST);
+            },
+        );
+        sweep(&self.registries.sessions, now, |_| SHORT.min(kept), |_| Duration::ZERO, |_: &Session| {});
+    }
+
+    /// All histories together stay within their bound: ended ones go first, oldest first, then each live one is held
+    /// to its fair share.
+    fn share_memory(&self) {
+        let total = self.settings.history_total;
+        let commands = self.registries.commands.all();
+        let shells = self.registries.shells.all();
+        let histories = || {
+            let of_commands = commands.iter().map(|command| (command.ended(), &command.history));
+            of_commands.chain(shells.iter().map(|shell| (shell.ended(), &shell.history)))
+        };
+        let mut held: usize = histories().map(|(_, history)| history.held()).sum();
+        if held <= total {
+            return;
+        }
+        let mut ended: Vec<_> =
+            histories().filter_map(|(ended, history)| Some((ended?.1, history))).collect();
+        ended.sort_by_key(|(at, _)| *at);
+        for (_, history) in ended {
+            if held <= total {
+                return;
+            }
+            held -= history.held();
+            history.trim_to(0);
+        }
+        let live: Vec<_> = histories().filter(|(ended, _)| ended.is_none()).collect();
+        let share = total / live.len().max(1);
+        for (_, history) in live {
+            history.trim_to(share);
+        }
+    }
+
+    /// Ends everything within the deadline; nothing is created any more once this has begun.
+    pub async fn shutdown(self: &Arc<Self>) -> Drained {
+        let deadline = self.settings.shutdown_deadline;
+        let first = self.gate.shut() == Shut::First;
+        let drained = tokio::time::timeout(deadline, async {
+            if first {
+                tracing::info!(target: target_names::MAIN, "draining");
+            }
+            self.gate.emptied().await;
+            self.end_everything().await;
+        })
+        .await;
+        let left = match drained {
+            Ok(()) => Drained::Clean,
+            Err(_) => Drained::Left(self.live()),
+        };
+        self.tasks.join(Duration::from_millis(250)).await;
+        left
+    }
+
+    /// R14 on everything, then S6.
+    async fn end_everything(self: &Arc<Self>) {
+        let sessions = self.registries.sessions.all();
+        let mut commands = 0_u64;
+        for command in self.registries.commands.all() {
+            commands += u64::from(command.stop(Reason::ServerShutdown) == Close::Won);
+        }
+        let mut shells = 0_u64;
+        for shell in self.registries.shells.all() {
+            shells += u64::from(shell.stop(Reason::ServerShutdown, Manner::HangUp) == Close::Won);
+        }
+        tracing::info!(target: target_names::MAIN, commands, shells, sessions = sessions.len(), "closing");
+        for session in &sessions {
+            _ = self.begin_disconnect(session, Reason::ServerShutdown);
+        }
+        for session in &sessions {
+            let mut watch = session.life.watch();
+            while session.life.snapshot().state != SessionState::Closed {
+                watch.changed().await;
+            }
+        }
+    }
+
+    fn live(&self) -> usize {
+        let sessions = self.registries.sessions.all().iter().filter(|entry| entry.ended().is_none()).count();
+        let commands = self.registries.commands.all().iter().filter(|entry| entry.ended().is_none()).count();
+        let shells = self.registries.shells.all().iter().filter(|entry| entry.ended().is_none()).count();
+        sessions + commands + shells
+    }
+}
+
+/// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
+/// their last read, whichever is later.
+fn sweep<E: Entry>(
+    registry: &Registry<E>,
+    now: Duration,
+    kept: impl Fn(&E) -> Duration,
+    read: impl Fn(&E) -> Duration,
+    cut: impl Fn(&E),
+) {
+    for entry in registry.all() {
+        let Some((_, ended)) = entry.ended() else { continue };
+        if now >= ended + WHOLE {
+            cut(&entry);
+        }
+        if now >= ended.max(read(&entry)).saturating_add(kept(&entry)) {
+            registry.bury(entry.id(), now);
+        }
+    }
+}
