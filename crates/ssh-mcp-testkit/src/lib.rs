@@ -4,8 +4,11 @@
 //! | --- | --- |
 //! | [`host`] | a scripted machine behind the SSH port, in virtual time |
 //! | [`contract`] | what every implementation of a port must do, as functions over a rig |
+//! | `sshd` | a real SSH server in this process, on loopback (feature `sshd`) |
 //!
 //! Never shipped: a dev-dependency, and what the quickstart runs against.
 
 pub mod contract;
 pub mod host;
+#[cfg(feature = "sshd")]
+pub mod sshd;
