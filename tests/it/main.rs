@@ -1,5 +1,9 @@
-//! it
+//! Tests of the whole product: its structure, and its binaries against real servers and clients.
+//!
+//! One integration binary, because linking one is dear. What a file tests stands in its first line.
 
+#[cfg(test)]
+mod architecture;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
