@@ -1,0 +1,158 @@
+//! What a tool function is given besides its arguments: the engine, who calls, how it waits, and how it looks things up.
+//!
+//! One value per call. Nothing in here outlives the call but the automatic cursors of the client's peer.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ssh_mcp_core::{
+    id::{CommandId, SessionId, ShellId},
+    owner::Owner,
+    registry::{Command, Entry, Registry, Session, Shell},
+    settings::Settings,
+    uri::Scheme,
+};
+use ssh_mcp_engine::{Engine, Missing};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+use crate::{catalogue::Catalogue, failure::Failure, progress::Progress};
+
+/// One call.
+pub(crate) struct Cx {
+    /// Does the work.
+    pub(crate) engine: Arc<Engine>,
+    /// Which tools exist, and so which may be named.
+    pub(crate) catalogue: Arc<Catalogue>,
+    /// Whom everything this call makes belongs to.
+    pub(crate) owner: Owner,
+    /// Waits and tells of it.
+    pub(crate) progress: Progress,
+}
+
+impl Cx {
+    /// The settings of the process.
+    pub(crate) fn settings(&self) -> &Settings {
+        self.engine.settings()
+    }
+
+    /// An open session of the caller.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, with the nearest live ones.
+    pub(crate) fn session(&self, id: &str) -> Result<Arc<Session>, Failure> {
+        let sessions = &self.engine.registries().sessions;
+        self.find(sessions, id, |id: SessionId| self.engine.session(&self.owner, id))
+    }
+
+    /// A command of the caller, running or retained.
+    ///
+    /// # Errors
+    /// `COMMAND_NOT_FOUND`, with the nearest live ones.
+    pub(crate) fn command(&self, id: &str) -> Result<Arc<Command>, Failure> {
+        let commands = &self.engine.registries().commands;
+        self.find(commands, id, |id: CommandId| self.engine.command(&self.owner, id))
+    }
+
+    /// A shell of the caller, open or retained.
+    ///
+    /// # Errors
+    /// `SHELL_NOT_FOUND`, with the nearest live ones.
+    pub(crate) fn shell(&self, id: &str) -> Result<Arc<Shell>, Failure> {
+        let shells = &self.engine.registries().shells;
+        self.find(shells, id, |id: ShellId| self.engine.shell(&self.owner, id))
+    }
+
+    /// `max_output_bytes` of a call: what was asked for, held to the server's bounds.
+    pub(crate) fn output_bytes(&self, asked: Option<u64>) -> usize {
+        let Settings { output_default, output_cap, .. } = self.settings();
+        asked.map_or(*output_default, clamped).clamp(1, *output_cap)
+    }
+
+    /// `max_items` of a call: what was asked for, held to the server's bounds.
+    pub(crate) fn list_items(&self, asked: Option<u64>) -> usize {
+        let Settings { list_default, list_cap, .. } = self.settings();
+        asked.map_or(*list_default, clamped).clamp(1, *list_cap)
+    }
+
+    /// A time of the engine in RFC 3339, UTC, to the millisecond.
+    pub(crate) fn rfc3339(&self, at: Duration) -> String {
+        rfc3339(&self.engine, at)
+    }
+
+    /// The time of day of a time of the engine, UTC, `HH:MM:SS`.
+    pub(crate) fn clock_time(&self, at: Duration) -> String {
+        format(&self.engine, at, format_description!("[hour]:[minute]:[second]"))
+    }
+
+    /// A file of this machine that a call names in `field`: `~/` resolved, and for owners other than the local one only
+    /// below the directories the operator opened, after following links (`docs/configuration.md`, "Owners").
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` where it lies outside, or nothing is open.
+    pub(crate) fn local_file(&self, field: &str, path: &str) -> Result<PathBuf, Failure> {
+        let file = self.expand_home(path);
+        if self.owner.is_local() {
+            return Ok(file);
+        }
+        let outside = || {
+            Failure::argument(format!(
+                "{field} must lie below a directory the operator opened to remote callers; got the text {path:?}"
+            ))
+        };
+        // The same answer for "missing" and "not yours": a remote caller learns nothing about the server's files.
+        let real = file.canonicalize().map_err(|_| outside())?;
+        let open = self.settings().allow_local_paths.iter().filter_map(|root| root.canonicalize().ok());
+        if open.into_iter().any(|root| real.starts_with(root)) { Ok(real) } else { Err(outside()) }
+    }
+
+    fn expand_home(&self, path: &str) -> PathBuf {
+        match (&self.settings().home, path.strip_prefix('~')) {
+            (Some(home), Some("")) => home.clone(),
+            (Some(home), Some(rest)) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+            (Some(_) | None, _) => Path::new(path).to_path_buf(),
+        }
+    }
+
+    /// Looks an identifier up; text that is no identifier at all is as unknown as a wrong one.
+    fn find<E: Entry, I: std::str::FromStr>(
+        &self,
+        registry: &Registry<E>,
+        id: &str,
+        look_up: impl FnOnce(I) -> Result<Arc<E>, Missing>,
+    ) -> Result<Arc<E>, Failure> {
+        let found = match id.trim().parse::<I>() {
+            Ok(id) => look_up(id),
+            Err(_) => Err(Missing::Unknown { nearest: self.nearest(registry, id) }),
+        };
+        found.map_err(|missing| Failure::missing(E::SCHEME, id, missing))
+    }
+
+    /// Up to three live identifiers nearest to a text.
+    pub(crate) fn nearest<E: Entry>(&self, registry: &Registry<E>, id: &str) -> Vec<String> {
+        ssh_mcp_core::port::Directory::nearest(registry, &self.owner, id)
+    }
+
+    /// The canonical URI of a resource.
+    pub(crate) fn uri(scheme: Scheme, id: impl ssh_mcp_core::id::Id) -> String {
+        ssh_mcp_core::uri::Resource { scheme, id: id.as_uuid() }.to_string()
+    }
+}
+
+/// A time of the engine in RFC 3339, UTC, to the millisecond.
+pub(crate) fn rfc3339(engine: &Engine, at: Duration) -> String {
+    const FORM: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    format(engine, at, FORM)
+}
+
+fn format(engine: &Engine, at: Duration, form: &[BorrowedFormatItem<'_>]) -> String {
+    // Every part of the formats exists in every date, so nothing can fail but a date beyond the year 9999.
+    OffsetDateTime::from(engine.clock().wall(at)).format(form).unwrap_or_default()
+}
+
+fn clamped(asked: u64) -> usize {
+    usize::try_from(asked).unwrap_or(usize::MAX)
+}

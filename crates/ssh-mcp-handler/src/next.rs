@@ -1,0 +1,123 @@
+//! What makes sense after an answer: the successor table of `docs/tools.md`, "Next", and the advice about streams.
+//!
+//! Everything goes through the [`Catalogue`]: a tool that is not listed is never named.
+
+use ssh_mcp_core::{
+    id::{CommandId, SessionId, ShellId},
+    uri::Resource,
+};
+
+use crate::catalogue::Catalogue;
+
+/// Where a caller stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum After<'a> {
+    /// `ssh_connect` gave a session.
+    Connected(SessionId),
+    /// `ssh_connect` found sessions and connected to none; the best of them.
+    Suggested(SessionId),
+    /// `ssh_sessions` listed some: the newest, and an agent that owns some.
+    Sessions(SessionId, Option<&'a str>),
+    /// A command runs: it was just started, or is still running.
+    CommandRuns(CommandId),
+    /// A shell was opened.
+    ShellOpened(ShellId),
+    /// A shell was given input.
+    ShellInput(ShellId),
+    /// A pattern appeared in a shell.
+    ShellMatched(ShellId),
+    /// No pattern appeared in a shell in time.
+    ShellQuiet(ShellId),
+}
+
+/// The calls that make sense, best first, in the form `tool(arg=value, ...)`.
+pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
+    let mut items = Items { catalogue, items: Vec::new() };
+    match after {
+        After::Connected(session) => {
+            let session = [("session_id", Value::Text(session.to_string()))];
+            items.call("ssh_exec", &session);
+            items.call("ssh_shell_open", &session);
+            items.call("ssh_disconnect", &session);
+        }
+        After::Suggested(session) => {
+            items.call("ssh_connect", &[("session_id", Value::Text(session.to_string()))]);
+            items.call("ssh_connect", &[("reuse", Value::Text("force_new".into()))]);
+        }
+        After::Sessions(session, agent) => {
+            if let Some(agent) = agent {
+                items.call("ssh_disconnect_agent", &[("agent_id", Value::Text(agent.into()))]);
+            }
+            items.call("ssh_disconnect", &[("session_id", Value::Text(session.to_string()))]);
+        }
+        After::CommandRuns(command) => {
+            let id = || ("command_id", Value::Text(command.to_string()));
+            items.call("ssh_exec_output", &[id(), ("wait", Value::True)]);
+            items.call("ssh_exec_cancel", &[id()]);
+        }
+        After::ShellOpened(shell) => {
+            let shell = [("shell_id", Value::Text(shell.to_string()))];
+            items.call("ssh_shell_write", &shell);
+            items.call("ssh_shell_press", &shell);
+            items.call("ssh_shell_read", &shell);
+        }
+        After::ShellInput(shell) => {
+            let id = [("shell_id", Value::Text(shell.to_string()))];
+            items.read(shell);
+            items.call("ssh_shell_wait_for", &id);
+            items.call("ssh_shell_read", &id);
+        }
+        After::ShellMatched(shell) => {
+            let shell = [("shell_id", Value::Text(shell.to_string()))];
+            items.call("ssh_shell_write", &shell);
+            items.call("ssh_shell_press", &shell);
+            items.call("ssh_shell_close", &shell);
+        }
+        After::ShellQuiet(shell) => {
+            let shell = [("shell_id", Value::Text(shell.to_string()))];
+            items.call("ssh_shell_wait_for", &shell);
+            items.call("ssh_shell_read", &shell);
+            items.call("ssh_shell_close", &shell);
+        }
+    }
+    items.items
+}
+
+/// Advice for a call that started a stream: where its bytes are.
+pub(crate) fn stream_hint(catalogue: &Catalogue, resource: Resource, waiter: &'static str) -> Option<String> {
+    let read = format!("resources/read {resource}?cursor=auto gives each byte once");
+    Some(match catalogue.has(waiter) {
+        true => format!("RECOMMENDED: wait with {waiter} instead of asking again and again; {read}"),
+        false => format!("RECOMMENDED: {read}"),
+    })
+}
+
+enum Value {
+    Text(String),
+    True,
+}
+
+struct Items<'a> {
+    catalogue: &'a Catalogue,
+    items: Vec<String>,
+}
+
+impl Items<'_> {
+    fn call(&mut self, tool: &'static str, arguments: &[(&str, Value)]) {
+        if !self.catalogue.has(tool) {
+            return;
+        }
+        let arguments: Vec<String> = arguments
+            .iter()
+            .map(|(name, value)| match value {
+                Value::Text(text) => format!("{name}={}", serde_json::Value::from(text.as_str())),
+                Value::True => format!("{name}=true"),
+            })
+            .collect();
+        self.items.push(format!("{tool}({})", arguments.join(", ")));
+    }
+
+    fn read(&mut self, resource: impl Into<Resource>) {
+        self.items.push(format!("resources/read {}?cursor=auto", resource.into()));
+    }
+}

@@ -1,0 +1,160 @@
+//! JSON schemas as clients want them: made from the types that parse and answer, then brought into one plain form.
+//!
+//! schemars writes Rust's number formats, nullable optionals and one branch per documented word. Validators warn about
+//! the first, models stumble over the second, and the third costs tokens; [`plain`] removes all three.
+
+use rmcp::model::JsonObject;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
+
+/// The schema of what `T` is read from.
+pub(crate) fn of_input<T: JsonSchema>() -> JsonObject {
+    generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
+}
+
+/// The schema of what `T` is written as.
+pub(crate) fn of_output<T: JsonSchema>() -> JsonObject {
+    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+/// The properties of an object schema.
+pub(crate) fn properties(schema: &JsonObject) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+/// The schema of one property.
+pub(crate) fn property<'a>(schema: &'a JsonObject, name: &str) -> Option<&'a JsonObject> {
+    schema.get("properties")?.get(name)?.as_object()
+}
+
+/// The names an object schema requires.
+pub(crate) fn required(schema: &JsonObject) -> impl Iterator<Item = &str> {
+    schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn generate<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
+    let settings = settings.with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    plain(&mut schema);
+    let Value::Object(mut object) = schema else { return JsonObject::new() };
+    // What a type is called and meant for in Rust is nothing to a caller.
+    object.remove("title");
+    object.remove("description");
+    object.insert("type".into(), "object".into());
+    object.entry("properties").or_insert_with(|| JsonObject::new().into());
+    object
+}
+
+/// Brings a schema into the plain form, from the leaves up.
+fn plain(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(plain);
+            object.remove("format");
+            object.remove("$schema");
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
+            }
+            if let Some(Value::String(text)) = object.get_mut("description") {
+                *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            }
+            drop_null(object);
+            join_words(object);
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// An optional field is absent, never null.
+fn drop_null(object: &mut JsonObject) {
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if let Some(Value::Array(words)) = object.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
+    if let Some(Value::Array(branches)) = object.get_mut("anyOf") {
+        branches.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
+        if let [Value::Object(only)] = branches.as_slice() {
+            let only = only.clone();
+            object.remove("anyOf");
+            for (key, value) in only {
+                object.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+/// An enum whose words are documented comes as one branch per word; the words alone say as much.
+fn join_words(object: &mut JsonObject) {
+    let Some(Value::Array(branches)) = object.get("oneOf") else { return };
+    let mut words = Vec::new();
+    for branch in branches {
+        match (branch.get("const"), branch.get("enum")) {
+            (Some(word), _) => words.push(word.clone()),
+            (None, Some(Value::Array(several))) => words.extend(several.iter().cloned()),
+            (None, _) => return,
+        }
+    }
+    object.remove("oneOf");
+    object.insert("type".into(), "string".into());
+    object.insert("enum".into(), words.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Not for callers.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Sample {
+        /// How
+        /// many.
+        count: Option<u64>,
+        word: Option<Word>,
+        #[serde(default)]
+        flag: bool,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        /// The first.
+        One,
+        /// The second.
+        TwoWords,
+    }
+
+    #[test]
+    fn schemas_have_no_formats_no_nulls_and_plain_words() {
+        assert_eq!(
+            Value::Object(of_input::<Sample>()),
+            json!({
+                "type": "object",
+                "properties": {
+                    "count": { "type": "integer", "minimum": 0, "description": "How many." },
+                    "word": { "type": "string", "enum": ["one", "two_words"] },
+                    "flag": { "type": "boolean", "default": false }
+                }
+            })
+        );
+    }
+
+    #[test]
+    fn a_type_without_fields_is_still_an_object_with_properties() {
+        #[derive(Deserialize, JsonSchema)]
+        struct Nothing {}
+        assert_eq!(Value::Object(of_input::<Nothing>()), json!({ "type": "object", "properties": {} }));
+    }
+}

@@ -1,0 +1,147 @@
+//! The catalogue's rows: every tool of this build, one row each, in the order of `tools/list`.
+//!
+//! A row lives beside its tool: `tools/<family>.rs` holds arguments, reply, function and row of each tool together. Which
+//! rows are listed is decided by [`crate::catalogue`].
+
+pub(crate) mod connect;
+pub(crate) mod exec;
+pub(crate) mod resources;
+pub(crate) mod shell;
+
+use rmcp::model::{JsonObject, ToolAnnotations};
+use ssh_mcp_core::{port::BoxFuture, settings::Settings, uri::Scheme};
+
+use crate::{cx::Cx, failure::Failure, reply::Reply};
+
+/// Every tool, in the order of `tools/list`.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    [connect::ROWS, exec::ROWS, shell::ROWS, resources::ROWS].into_iter().flatten()
+}
+
+/// Everything the product knows about a tool by itself.
+pub(crate) struct Row {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its name for people.
+    pub(crate) title: &'static str,
+    /// What it does, when to take it, what it starts and how that ends; at most 600 characters.
+    pub(crate) description: &'static str,
+    /// What it does to the world.
+    pub(crate) effect: Effect,
+    /// Whether a second call with the same arguments changes nothing more.
+    pub(crate) repeat: Repeat,
+    /// Whether it talks to another machine.
+    pub(crate) reach: Reach,
+    /// Whether it honours an idempotency key.
+    pub(crate) key: Key,
+    /// The sets it belongs to, its family first; `all` and `read_only` follow from the row.
+    pub(crate) sets: &'static [Set],
+    /// The kind of resource it starts.
+    pub(crate) makes: Option<Scheme>,
+    /// Its schemas and its function.
+    pub(crate) call: Call,
+}
+
+/// What a tool does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It only looks.
+    ReadOnly,
+    /// It adds.
+    Adds,
+    /// It may destroy.
+    Destroys,
+}
+
+/// Whether repeating a call changes anything more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It does not.
+    Harmless,
+    /// It does.
+    Counts,
+}
+
+/// How far a tool reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To another machine.
+    Remote,
+    /// Only what this server holds.
+    Held,
+}
+
+/// Whether a tool honours an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// It does.
+    Honoured,
+    /// It only reads, so there is nothing to protect.
+    Ignored,
+}
+
+/// The named sets of `SSH_MCP_TOOLSETS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Sessions and lists.
+    Connection,
+    /// Commands.
+    Exec,
+    /// Interactive shells.
+    Shell,
+    /// What most work needs.
+    Core,
+}
+
+impl Set {
+    /// The name in the setting.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Exec => "exec",
+            Self::Shell => "shell",
+            Self::Core => "core",
+        }
+    }
+}
+
+impl Row {
+    /// The hints of MCP's `ToolAnnotations`.
+    pub(crate) fn annotations(&self) -> ToolAnnotations {
+        ToolAnnotations::with_title(self.title)
+            .read_only(self.effect == Effect::ReadOnly)
+            .destructive(self.effect == Effect::Destroys)
+            .idempotent(self.repeat == Repeat::Harmless)
+            .open_world(self.reach == Reach::Remote)
+    }
+}
+
+/// A tool's schemas and function, without its types.
+pub(crate) struct Call {
+    /// The schema of its arguments under these settings.
+    pub(crate) input: fn(&Settings) -> JsonObject,
+    /// The schema of its success.
+    pub(crate) output: fn(&str) -> JsonObject,
+    /// Checks and parses the arguments by the schema, and runs.
+    pub(crate) run: for<'a> fn(&'a Cx, &'a JsonObject, JsonObject) -> BoxFuture<'a, Result<Reply, Failure>>,
+}
+
+/// The [`Call`] of `async fn $function(&Cx, $arguments) -> Result<Answer<$body>, Failure>`.
+macro_rules! call {
+    ($function:path, $arguments:ty, $body:ty) => {
+        $crate::tools::Call {
+            input: $crate::args::input_schema::<$arguments>,
+            output: $crate::reply::output_schema::<$body>,
+            run: |cx, schema, arguments| {
+                Box::pin(async move {
+                    let (arguments, warnings) = $crate::args::parse::<$arguments>(schema, arguments)?;
+                    match $function(cx, arguments).await {
+                        Ok(answer) => Ok(answer.into_reply($crate::reply::Nonce::fresh(), warnings)),
+                        Err(failure) => Err(failure.with_warnings(warnings)),
+                    }
+                })
+            },
+        }
+    };
+}
+pub(crate) use call;
