@@ -98,10 +98,8 @@ mod model {
         task::{Poll, Waker},
     };
 
-    pub use loom::sync::{
-        MutexGuard as LockGuard,
-        atomic::{AtomicBool, AtomicU32, AtomicU64},
-    };
+    pub(super) use loom::sync::MutexGuard as LockGuard;
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
     pub(super) type Lock<T> = loom::sync::Mutex<T>;
 
     /// The checker has no write-once cell: its lock orders the accesses, the standard cell only lends the value out.

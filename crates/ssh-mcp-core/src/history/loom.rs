@@ -219,7 +219,10 @@ fn the_last_event_of_a_log_is_its_end_and_nothing_follows() {
         let late = late.join().unwrap();
         let window = log.read(0, 8);
         assert!(window.ended);
-        assert_eq!(window.events.last().map(|(number, event)| (*number, **event)), end.map(|end| (end, "end")));
+        assert_eq!(
+            window.events.last().map(|(number, event)| (*number, **event)),
+            end.map(|end| (end, "end"))
+        );
         assert_eq!(window.events.len(), 1 + usize::from(late.is_some()));
     });
 }

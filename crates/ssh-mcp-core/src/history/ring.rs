@@ -213,11 +213,11 @@ impl Window {
         let range = segment.clip(self.next, self.end);
         self.bytes.reserve(segment.count(view, range.clone()).min(max - self.bytes.len()));
         for (origin, mut run) in segment.runs(range) {
+            let room = max - self.bytes.len();
+            if room == 0 {
+                return;
+            }
             if view.shows(origin) {
-                let room = max - self.bytes.len();
-                if room == 0 {
-                    return;
-                }
                 run.end = run.end.min(run.start.saturating_add(room));
                 self.bytes.extend_from_slice(segment.bytes(run.clone()));
                 match self.runs.last_mut() {

@@ -216,7 +216,9 @@ fn masks(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
     (range.start / WORD..range.end.div_ceil(WORD)).map(move |index| {
         let from = range.start.saturating_sub(index * WORD);
         let to = (range.end - index * WORD).min(WORD);
-        (index, u64::MAX >> (WORD - (to - from)) << from)
+        // An empty range touches a word with none of its bits.
+        let ones = u64::MAX.checked_shr((WORD - (to - from)) as u32).unwrap_or(0);
+        (index, ones << from)
     })
 }
 

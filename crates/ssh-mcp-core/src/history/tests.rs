@@ -47,7 +47,8 @@ impl Reference {
     fn check(&mut self, history: &ByteHistory, step: &Step) {
         match *step {
             Step::Append(origin, length) => {
-                let bytes: Vec<_> = (self.all.len()..self.all.len() + length).map(|at| (at % 251) as u8).collect();
+                let bytes: Vec<_> =
+                    (self.all.len()..self.all.len() + length).map(|at| (at % 251) as u8).collect();
                 history.append(origin, &bytes);
                 self.all.extend(bytes.into_iter().map(|byte| (origin, byte)));
                 self.seq += u64::from(length > 0);
@@ -82,7 +83,10 @@ impl Reference {
     fn check_read(&self, history: &ByteHistory, view: View, from: usize, max: usize) {
         let window = history.read_origin(view, from as u64, max);
         let start = from.max(self.base).min(self.all.len());
-        assert_eq!((window.start, window.base, window.end), (start as u64, self.mark().base, self.mark().end));
+        assert_eq!(
+            (window.start, window.base, window.end),
+            (start as u64, self.mark().base, self.mark().end)
+        );
         assert_eq!((window.gap, window.ended), (self.base.saturating_sub(from) as u64, self.ended));
         let mut expected = self.shown(view, start);
         expected.truncate(max);
@@ -91,7 +95,8 @@ impl Reference {
         let passed = &self.all[start..next];
         assert_eq!(passed.iter().filter(|(origin, _)| view.shows(*origin)).count(), expected.len());
         assert!(window.bytes.len() == max || next == self.all.len(), "stopped at {next} for nothing");
-        let origins: Vec<_> = passed.iter().map(|(origin, _)| *origin).filter(|origin| view.shows(*origin)).collect();
+        let origins: Vec<_> =
+            passed.iter().map(|(origin, _)| *origin).filter(|origin| view.shows(*origin)).collect();
         let runs: Vec<_> = window.runs.iter().flat_map(|(origin, length)| vec![*origin; *length]).collect();
         assert_eq!(runs, origins);
         assert!(window.runs.windows(2).all(|pair| pair[0].0 != pair[1].0), "{:?}", window.runs);
@@ -106,14 +111,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let origin = prop_oneof![Just(Stdout), Just(Stderr)];
     let view = prop_oneof![Just(View::Merged), Just(View::Stdout), Just(View::Stderr)];
     let step = prop_oneof![
-        12 => (origin, 0..200_usize).prop_map(|(origin, length)| Step::Append(origin, length)),
+        12 => (origin, 0..150_usize).prop_map(|(origin, length)| Step::Append(origin, length)),
         1 => (0..300_usize).prop_map(Step::Trim),
         1 => (0..600_usize).prop_map(Step::Limit),
         1 => Just(Step::Finish),
         6 => (view.clone(), 0..3000_usize, 0..500_usize).prop_map(|(view, from, max)| Step::Read(view, from, max)),
         4 => (view, 0..500_usize).prop_map(|(view, max)| Step::Tail(view, max)),
     ];
-    proptest::collection::vec(step, 1..60)
+    proptest::collection::vec(step, 1..40)
 }
 
 proptest! {
@@ -146,7 +151,7 @@ fn single_bytes_cost_little_more_than_themselves() {
     for origins in [[Stdout, Stdout], [Stdout, Stderr]] {
         let history = ByteHistory::new(MIB);
         for at in 0..2 * MIB {
-            history.append(origins[at % 2], &[b'x']);
+            history.append(origins[at % 2], b"x");
         }
         let footprint = history.footprint();
         assert_eq!(history.held(), MIB);

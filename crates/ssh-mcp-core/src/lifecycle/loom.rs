@@ -11,8 +11,8 @@ use std::{
 use loom::{future::block_on, thread};
 
 use super::{
-    AutoRelease, Close, Confirmed, Disconnect, End, Ending, Expired, Gate, GivenBack, Lifecycle, Observed, Reap,
-    Released, SessionLife, SessionRef, SessionState, Shut, Snapshot, State, Taken, Touched,
+    AutoRelease, Close, Confirmed, Disconnect, End, Ending, Expired, Gate, GivenBack, Lifecycle, Observed,
+    Reap, Released, SessionLife, SessionRef, SessionState, Shut, Snapshot, State, Taken, Touched,
 };
 use crate::{
     history::{ByteHistory, Origin},
