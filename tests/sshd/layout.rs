@@ -131,15 +131,16 @@ pub(super) fn find_sshd() -> Result<PathBuf, String> {
     Ok(sshd)
 }
 
-/// Where an unpacked (not installed) `sshd` finds its libraries; empty for one that is installed.
-pub(super) fn library_path(sshd: &Path) -> Option<(&'static str, PathBuf)> {
+/// Where an unpacked (not installed) `sshd` finds its libraries; nothing for one that is installed.
+pub(super) fn library_path(sshd: &Path) -> Option<(&'static str, String)> {
     let prefix = sshd.ancestors().nth(3).filter(|prefix| *prefix != Path::new("/"))?;
-    let lib = prefix.join("usr/lib");
-    let triplet = fs::read_dir(&lib)
-        .ok()?
-        .flatten()
-        .find(|entry| entry.file_name().to_string_lossy().contains("-linux-"))?;
-    Some(("LD_LIBRARY_PATH", triplet.path()))
+    let folders = ["usr/lib", "lib"].into_iter().filter_map(|lib| fs::read_dir(prefix.join(lib)).ok());
+    let libraries: Vec<_> = folders
+        .flat_map(|folder| folder.flatten())
+        .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-"))
+        .map(|entry| entry.path().display().to_string())
+        .collect();
+    (!libraries.is_empty()).then(|| ("LD_LIBRARY_PATH", libraries.join(":")))
 }
 
 /// A new directory that the ordinary user may pass through on the way to its home.
