@@ -49,6 +49,10 @@ fn both_users_log_in_by_key_and_their_shell_reads_no_login_file() {
         let home = sshd.home(user);
         assert_eq!(said, format!("{}\n2\n{}\n/run/sshd", user.name(), home.display()), "{}", stderr(&output));
     }
+    // sshd gives the terminal to the user, and to the group `tty` of its own /etc/group.
+    let mut ssh = sshd.client(User::Tester, ClientKey::Ed25519);
+    ssh.arg("-tt").arg("stat -c %U:%G $(tty)");
+    assert_eq!(run(ssh).0, "tester:tty");
     let passwd = fs::read_to_string("/etc/passwd").expect("every machine has one");
     assert!(!passwd.contains("ssh-mcp-sshd-"), "the machine's own users are untouched");
 }
