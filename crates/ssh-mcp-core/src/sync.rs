@@ -90,7 +90,8 @@ mod real {
     pub(super) type Lock<T> = std::sync::Mutex<T>;
 }
 
-#[cfg(all(test, ssh_mcp_loom))]
+#[cfg(test)]
+#[cfg(ssh_mcp_loom)]
 mod model {
     use std::{
         future::{Future, poll_fn},

@@ -18,7 +18,7 @@ fn letter(at: u64) -> u8 {
 }
 
 fn origin(at: u64) -> Origin {
-    if at % 2 == 0 { Origin::Stdout } else { Origin::Stderr }
+    if at.is_multiple_of(2) { Origin::Stdout } else { Origin::Stderr }
 }
 
 fn append(history: &ByteHistory, letters: std::ops::Range<u64>) {
