@@ -1,0 +1,214 @@
+//! One SSH connection: russh's handle, what is known of it, and the switch that ends it.
+//!
+//! A connection is owned by the pool of its link; channels hold it only to speak on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{Config, Handle, Msg};
+use russh::{Disconnect, Preferred, cipher, compression};
+use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
+use ssh_mcp_core::target::{Compression, Keepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::handler::{Client, Watch};
+use crate::host_key::Trust;
+use crate::line::Line;
+
+/// A connection after its key exchange.
+pub(crate) struct Connection {
+    /// russh's end of it.
+    pub(crate) handle: Handle<Client>,
+    /// What is known of it.
+    pub(crate) watch: Arc<Watch>,
+    cut: CancellationToken,
+    /// russh's task does not end with its handle: the line is cut under it.
+    _cut_on_drop: DropGuard,
+}
+
+/// Why a channel was not opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The server refused; its words.
+    Refused(String),
+    /// The connection is gone.
+    Lost,
+}
+
+/// What is agreed on before the key exchange.
+pub(crate) struct Terms {
+    /// Keepalives, and with them how long a write may be stuck.
+    pub(crate) keepalive: Keepalive,
+    /// Whether zlib is offered.
+    pub(crate) zlib: Zlib,
+}
+
+/// Whether zlib is offered on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zlib {
+    Offered,
+    Off,
+}
+
+impl Zlib {
+    /// On a fast line zlib is the bottleneck, on a slow one it saves round trips.
+    pub(crate) fn decide(wanted: Compression, connect_time: Duration) -> Self {
+        match wanted {
+            Compression::On => Self::Offered,
+            Compression::Off => Self::Off,
+            Compression::Auto if connect_time >= SLOW_LINE => Self::Offered,
+            Compression::Auto => Self::Off,
+        }
+    }
+}
+
+impl Connection {
+    /// Exchanges keys and checks the host key. Dropping the future ends the connection.
+    pub(crate) async fn establish(
+        socket: TcpStream,
+        terms: &Terms,
+        trust: Trust,
+    ) -> Result<Self, ConnectError> {
+        let config = config(terms, &trust);
+        let watch = Arc::<Watch>::default();
+        let cut = CancellationToken::new();
+        let cut_on_drop = cut.clone().drop_guard();
+        let patience = terms.keepalive.interval.saturating_mul(terms.keepalive.max.max(1));
+        let line = Line::new(socket, cut.clone(), patience);
+        let client = Client::new(trust, Arc::clone(&watch));
+        let handle = russh::client::connect_stream(config, line, client).await?;
+        Ok(Self { handle, watch, cut, _cut_on_drop: cut_on_drop })
+    }
+
+    /// Opens a session channel: one round trip. Must not be dropped half-way, or the channel is lost to everybody.
+    pub(crate) async fn open_session(&self) -> Result<russh::Channel<Msg>, OpenError> {
+        match self.handle.channel_open_session().await {
+            Ok(channel) => Ok(channel),
+            Err(russh::Error::ChannelOpenFailure(reason)) => {
+                Err(OpenError::Refused(self.watch.last_refusal().unwrap_or_else(|| format!("{reason:?}"))))
+            }
+            Err(_) => {
+                // russh's task lets go of the line a moment after it stops listening to us.
+                self.cut();
+                self.watch.gone().await;
+                Err(OpenError::Lost)
+            }
+        }
+    }
+
+    /// A round trip through the server's packet loop: whatever was sent before has been read when it is over.
+    pub(crate) async fn ping(&self) -> Result<Duration, LinkLost> {
+        let began = Instant::now();
+        tokio::select! {
+            // russh reports a lost reply as an answer, so the loss is looked at first.
+            biased;
+            lost = self.watch.gone() => Err(lost),
+            answered = self.handle.send_ping() => match answered {
+                Ok(()) if !self.handle.is_closed() => Ok(began.elapsed()),
+                Ok(()) | Err(_) => Err(self.watch.gone().await),
+            },
+        }
+    }
+
+    /// Says good-bye and ends the connection, within a second.
+    pub(crate) async fn disconnect(&self) {
+        self.watch.end_with("disconnected");
+        let farewell = async {
+            // A failure means that there is nobody left to say it to.
+            let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
+            self.watch.gone().await;
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+        self.cut();
+        self.watch.gone().await;
+    }
+
+    /// Ends the connection at once, without a word.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
+    let compression: &'static [compression::Name] = match terms.zlib {
+        Zlib::Offered => &[compression::ZLIB_LEGACY, compression::NONE],
+        Zlib::Off => &[compression::NONE],
+    };
+    let preferred = Preferred {
+        key: trust.preferred().into(),
+        // Certificates would be shown instead of keys, and nobody here could judge them.
+        host_key_certificates: (&[]).into(),
+        cipher: ciphers().into(),
+        compression: compression.into(),
+        ..Preferred::default()
+    };
+    Arc::new(Config {
+        window_size: WINDOW,
+        preferred,
+        // A session may be silent as long as it likes; keepalives find out dead peers.
+        inactivity_timeout: None,
+        keepalive_interval: Some(terms.keepalive.interval),
+        // russh counts an interval more than it is told, and takes 0 for "never".
+        keepalive_max: usize::try_from(terms.keepalive.max.saturating_sub(1).max(1)).unwrap_or(usize::MAX),
+        ..Config::default()
+    })
+}
+
+/// AES first where the processor has instructions for it, else it costs twice what ChaCha20 does.
+fn ciphers() -> &'static [cipher::Name] {
+    if has_aes_instructions() {
+        &[
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
+            cipher::AES_128_CTR,
+        ]
+    } else {
+        &[
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
+            cipher::AES_128_CTR,
+        ]
+    }
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+fn has_aes_instructions() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes_instructions() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
+fn has_aes_instructions() -> bool {
+    false
+}
+
+/// 145 MiB/s at a round trip of 50 ms, where russh's 2 MiB give 20. A bound, not memory set aside.
+const WINDOW: u32 = 16 << 20;
+const SLOW_LINE: Duration = Duration::from_millis(10);
+const FAREWELL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zlib_is_for_slow_lines_unless_somebody_knows_better() {
+        let fast = Duration::from_millis(9);
+        assert_eq!(Zlib::decide(Compression::Auto, fast), Zlib::Off);
+        assert_eq!(Zlib::decide(Compression::Auto, SLOW_LINE), Zlib::Offered);
+        assert_eq!(Zlib::decide(Compression::On, fast), Zlib::Offered);
+        assert_eq!(Zlib::decide(Compression::Off, Duration::from_secs(1)), Zlib::Off);
+    }
+}

@@ -1,0 +1,184 @@
+//! Whether the key a server shows is to be trusted, and which key types it is asked for first.
+//!
+//! The signature over the key exchange is russh's business and has been checked before. Here the key is held against
+//! the user's `known_hosts` and the system's; the verdicts come from `openssh-files`, the policy from the request.
+//! Host certificates are not asked for, so none is ever judged.
+
+use std::path::PathBuf;
+
+use openssh_files::known_hosts::{self, Hashing, HostKey, HostName, KnownHosts, Learnt, Verdict};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
+use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, HostKeyReport, HostKeyStatus, Transience};
+use ssh_mcp_core::target::HostKeyPolicy;
+use ssh_mcp_core::text::remote_words;
+
+use crate::error;
+
+/// How the key of one connection is judged.
+pub(crate) enum Trust {
+    /// By the files, for the first connection of a link.
+    Files(Check),
+    /// Only this key, for the further ones.
+    Exactly(Box<PublicKey>),
+}
+
+/// A host, what is known of it, and what to do with a key that is not.
+pub(crate) struct Check {
+    host: HostName,
+    policy: HostKeyPolicy,
+    user_file: PathBuf,
+    known: KnownHosts,
+}
+
+impl Trust {
+    /// Reads the files for a request; `global` are the system's, read after the user's.
+    pub(crate) async fn from_files(
+        request: &ConnectRequest,
+        global: &[PathBuf],
+    ) -> Result<Self, ConnectError> {
+        let address = &request.target.address;
+        let host = HostName::new(&address.host, address.port)
+            .map_err(|cause| error::failed(format!("{}: {cause}", address.host), Transience::Permanent))?;
+        let user_file = request.known_hosts.clone();
+        let files: Vec<PathBuf> = [&user_file].into_iter().chain(global).cloned().collect();
+        let known = blocking(move || KnownHosts::read_all(files)).await?;
+        let known = match (known, request.host_key_policy) {
+            (Ok(known), _) => known,
+            // Nothing depends on the files then.
+            (Err(_), HostKeyPolicy::DangerAcceptAny) => KnownHosts::default(),
+            (Err(cause), HostKeyPolicy::Strict | HostKeyPolicy::AcceptNew) => {
+                return Err(unusable(&request.known_hosts, &cause));
+            }
+        };
+        Ok(Self::Files(Check { host, policy: request.host_key_policy, user_file, known }))
+    }
+
+    /// Key types to ask for, those the host is known by first: else a host known by its RSA key shows another one
+    /// that nobody can check. `ssh-rsa` signatures (SHA-1) are not among them.
+    pub(crate) fn preferred(&self) -> Vec<Algorithm> {
+        let known = match self {
+            Self::Files(check) => check.known.known_key_types(&check.host),
+            Self::Exactly(key) => return algorithms(key.algorithm().as_str()),
+        };
+        let mut preferred: Vec<Algorithm> = known.into_iter().flat_map(algorithms).collect();
+        for algorithm in TYPES.into_iter().flat_map(algorithms) {
+            if !preferred.contains(&algorithm) {
+                preferred.push(algorithm);
+            }
+        }
+        preferred
+    }
+
+    /// Judges a key, and learns it where the policy says so.
+    pub(crate) async fn judge(&self, shown: &PublicKey) -> Result<HostKeyReport, ConnectError> {
+        let blob = shown.to_bytes().map_err(|cause| broken(&cause.to_string()))?;
+        let key = HostKey::parse(&blob).map_err(|cause| broken(&cause.to_string()))?;
+        match self {
+            Self::Files(check) => check.judge(&key).await,
+            Self::Exactly(expected) if expected.key_data() == shown.key_data() => {
+                Ok(report(&key, HostKeyStatus::Known))
+            }
+            Self::Exactly(expected) => Err(ConnectError::ChangedHostKey {
+                host: "a further connection".to_owned(),
+                algorithm: key.algorithm().to_owned(),
+                fingerprint: key.fingerprint(),
+                known: format!("the first connection showed {}", expected.fingerprint(HashAlg::Sha256)),
+            }),
+        }
+    }
+}
+
+impl Check {
+    async fn judge(&self, key: &HostKey) -> Result<HostKeyReport, ConnectError> {
+        let verdict = self.known.verdict(&self.host, key);
+        match (verdict, self.policy) {
+            (Verdict::Match(_), _) => Ok(report(key, HostKeyStatus::Known)),
+            // Somebody took the trouble to write this down: no policy outranks it.
+            (verdict @ Verdict::Revoked(_), _) => Err(self.contradicted(key, &verdict)),
+            (_, HostKeyPolicy::DangerAcceptAny) => Ok(report(key, HostKeyStatus::Unchecked)),
+            (verdict @ (Verdict::Changed { .. } | Verdict::OtherTypesKnown { .. }), _) => {
+                Err(self.contradicted(key, &verdict))
+            }
+            (Verdict::Unknown, HostKeyPolicy::Strict) => Err(ConnectError::UnknownHostKey {
+                host: self.host.to_string(),
+                algorithm: key.algorithm().to_owned(),
+                fingerprint: key.fingerprint(),
+            }),
+            (Verdict::Unknown, HostKeyPolicy::AcceptNew) => self.learn(key).await,
+        }
+    }
+
+    async fn learn(&self, key: &HostKey) -> Result<HostKeyReport, ConnectError> {
+        let (file, host, new) = (self.user_file.clone(), self.host.clone(), key.clone());
+        let learnt = blocking(move || known_hosts::append(&file, &host, &new, Hashing::AsFile)).await?;
+        match learnt {
+            Ok(Learnt::Added(_)) => Ok(report(key, HostKeyStatus::Learnt)),
+            Ok(Learnt::Present(_)) => Ok(report(key, HostKeyStatus::Known)),
+            Ok(Learnt::Refused(verdict)) => Err(self.contradicted(key, &verdict)),
+            Err(cause) => Err(unusable(&self.user_file, &cause)),
+        }
+    }
+
+    fn contradicted(&self, key: &HostKey, verdict: &Verdict) -> ConnectError {
+        let known = match verdict {
+            Verdict::Changed { at, known } => format!("{at} has {known}"),
+            Verdict::OtherTypesKnown { types, at } => format!("{at} knows it by {} only", types.join(", ")),
+            Verdict::Revoked(at) => format!("{at} revokes this key"),
+            Verdict::Match(at) => at.to_string(),
+            Verdict::Unknown => String::new(),
+        };
+        ConnectError::ChangedHostKey {
+            host: self.host.to_string(),
+            algorithm: key.algorithm().to_owned(),
+            fingerprint: key.fingerprint(),
+            known,
+        }
+    }
+}
+
+/// The files of `ssh_known_hosts` that OpenSSH reads for every user (`GlobalKnownHostsFile`, ssh_config(5)).
+pub(crate) fn global_files() -> Vec<PathBuf> {
+    vec!["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]
+}
+
+/// Signature algorithms of a key type as it stands in `known_hosts`; none for types we do not take.
+fn algorithms(key_type: &str) -> Vec<Algorithm> {
+    match key_type {
+        "ssh-ed25519" => vec![Algorithm::Ed25519],
+        "ecdsa-sha2-nistp256" => vec![Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }],
+        "ecdsa-sha2-nistp384" => vec![Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 }],
+        "ecdsa-sha2-nistp521" => vec![Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 }],
+        "ssh-rsa" => vec![
+            Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+            Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn report(key: &HostKey, status: HostKeyStatus) -> HostKeyReport {
+    HostKeyReport { algorithm: key.algorithm().to_owned(), fingerprint: key.fingerprint(), status }
+}
+
+fn broken(cause: &str) -> ConnectError {
+    error::failed(format!("the host key cannot be read: {cause}"), Transience::Permanent)
+}
+
+fn unusable(path: &std::path::Path, cause: &dyn std::error::Error) -> ConnectError {
+    let words = match cause.source() {
+        Some(source) => format!("{cause}: {source}"),
+        None => cause.to_string(),
+    };
+    ConnectError::KnownHosts { path: path.display().to_string(), cause: remote_words(&words) }
+}
+
+/// Runs file work where it may wait; a panic in it comes out as a failure of the attempt.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ConnectError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|cause| error::failed(format!("reading known hosts: {cause}"), Transience::Permanent))
+}
+
+/// In OpenSSH's order of preference.
+const TYPES: [&str; 5] =
+    ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];

@@ -1,0 +1,112 @@
+//! The TCP connection as russh sees it: it can be cut at once, and it does not wait for ever to be written to.
+//!
+//! russh looks at its keepalives only between writes. A peer that stops reading while we send would go unnoticed
+//! until TCP itself gives up, a quarter of an hour later; so a write that makes no progress ends the connection here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A socket with a switch and a limit for stuck writes.
+pub(crate) struct Line {
+    socket: TcpStream,
+    cut: CancellationToken,
+    is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    patience: Duration,
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl Line {
+    /// `cut` ends it at once; a write without progress for `patience` ends it as well.
+    pub(crate) fn new(socket: TcpStream, cut: CancellationToken, patience: Duration) -> Self {
+        let is_cut = Box::pin(cut.clone().cancelled_owned());
+        Self { socket, cut, is_cut, patience, stuck: None }
+    }
+
+    fn poll_progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        // The reading side, in the same task, has left its waker with the switch.
+        if self.cut.is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Poll::Ready(done) = write(Pin::new(&mut self.socket), cx) {
+            self.stuck = None;
+            return Poll::Ready(done);
+        }
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match stuck.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut this.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_progress(cx, |socket, cx| socket.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_progress(cx, |socket, cx| socket.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_read_that_waits() {
+        let (near, _far) = pair().await;
+        let cut = CancellationToken::new();
+        let mut line = Line::new(near, cut.clone(), Duration::from_secs(60));
+        let reading = async { line.read_u8().await };
+        let (read, ()) = tokio::join!(reading, async { cut.cancel() });
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_ends_the_line() {
+        let (near, _far) = pair().await;
+        let mut line = Line::new(near, CancellationToken::new(), Duration::from_millis(20));
+        let flood = vec![0; 64 << 20];
+        assert_eq!(line.write_all(&flood).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,300 @@
+//! Which connection of a link the next channel goes to, as a machine without I/O.
+//!
+//! Servers take so many channels on one connection (`MaxSessions` of OpenSSH, 10 by default) and so many new
+//! connections at a time (`MaxStartups`). Neither number is announced, so both are learnt from refusals:
+//!
+//! | A channel is refused while … | Means | Answer |
+//! | --- | --- | --- |
+//! | fewer are held than have worked before | the server has not seen our last close yet | again, shortly |
+//! | … and still after a second | processes we cannot see hold places | what is held now is the limit for a while |
+//! | as many are held as ever worked | the limit | another connection |
+//! | none ever worked | the server takes no channels | a refusal |
+//!
+//! Further connections are opened one at a time and only when all others are full. A limit that was learnt is
+//! doubted after a minute by one probe, so a wrong guess does not last.
+//!
+//! *Invariant:* for each room `held` channels are open on the wire and `asking` requests for one are on their way;
+//! every [`Decision::Ask`] is answered by exactly one of `on_confirmed`, `on_given_up` or a final [`Refusal`].
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A connection of the link, by the order in which they were opened; 0 is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RoomId(u32);
+
+impl RoomId {
+    /// The connection whose loss is the loss of the link.
+    pub(crate) const FIRST: Self = Self(0);
+}
+
+/// The rooms of one link.
+#[derive(Debug)]
+pub(crate) struct Places {
+    rooms: Vec<Room>,
+    next: u32,
+    growth: Growth,
+    dial: Dial,
+}
+
+/// Whether further connections can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    Possible,
+    /// The credentials work once.
+    Impossible,
+}
+
+/// What to do for a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Ask this connection; a place on it is reserved.
+    Ask(RoomId),
+    /// Open a further connection; nobody else does.
+    Dial,
+    /// Look again when something has changed, or at this time.
+    Wait { until: Option<Instant>, dialling: Dialling },
+}
+
+/// Whether a further connection is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialling {
+    UnderWay,
+    No,
+}
+
+/// What a refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The same connection, shortly; the place stays reserved.
+    Again,
+    /// This connection is full.
+    Elsewhere,
+    /// This server takes no channels.
+    Never,
+}
+
+#[derive(Debug)]
+struct Room {
+    id: RoomId,
+    held: u32,
+    asking: u32,
+    peak: u32,
+    limit: Option<Limit>,
+    empty_since: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    places: u32,
+    doubted_from: Instant,
+}
+
+/// Where the next further connection stands.
+///
+/// `Idle` -> `UnderWay` -> `Idle`, or after a failure `Resting` -> `UnderWay`.
+#[derive(Debug, Clone, Copy)]
+enum Dial {
+    Idle,
+    UnderWay { failures: u32 },
+    Resting { until: Instant, failures: u32 },
+}
+
+impl Places {
+    /// One connection, with nothing on it.
+    pub(crate) fn new(growth: Growth, now: Instant) -> Self {
+        let mut places = Self { rooms: Vec::new(), next: 0, growth, dial: Dial::Idle };
+        places.add(now);
+        places
+    }
+
+    /// Where the next channel goes. The oldest connection with room is filled first, so that the others come free.
+    pub(crate) fn decide(&mut self, now: Instant) -> Decision {
+        if let Some(room) = self.rooms.iter_mut().find(|room| room.has_place()) {
+            room.asking += 1;
+            return Decision::Ask(room.id);
+        }
+        if let Some(room) = self.rooms.iter_mut().find(|room| room.is_doubtful(now)) {
+            room.asking += 1;
+            if let Some(limit) = &mut room.limit {
+                limit.doubted_from = now + DOUBT;
+            }
+            return Decision::Ask(room.id);
+        }
+        let mut until = self.rooms.iter().filter_map(|room| Some(room.limit?.doubted_from)).min();
+        let dialling = match (self.growth, self.dial) {
+            (Growth::Impossible, _) => Dialling::No,
+            (Growth::Possible, Dial::UnderWay { .. }) => Dialling::UnderWay,
+            (Growth::Possible, Dial::Resting { until: rested, .. }) if rested > now => {
+                until = Some(until.map_or(rested, |doubt| doubt.min(rested)));
+                Dialling::No
+            }
+            (Growth::Possible, Dial::Resting { failures, .. }) => {
+                self.dial = Dial::UnderWay { failures };
+                return Decision::Dial;
+            }
+            (Growth::Possible, Dial::Idle) => {
+                self.dial = Dial::UnderWay { failures: 0 };
+                return Decision::Dial;
+            }
+        };
+        // A room that is doubtful but being asked already would make this a busy loop.
+        let until = until.map(|until| until.max(now + SHORTLY));
+        Decision::Wait { until, dialling }
+    }
+
+    /// The channel is open.
+    pub(crate) fn on_confirmed(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.room(id) {
+            room.asking = room.asking.saturating_sub(1);
+            room.held += 1;
+            room.peak = room.peak.max(room.held);
+            if let Some(limit) = &mut room.limit
+                && room.held > limit.places
+            {
+                // It was too low; who knows by how much.
+                *limit = Limit { places: room.held, doubted_from: now };
+            }
+        }
+    }
+
+    /// The channel was refused, for the `tries`-th time in a row.
+    pub(crate) fn on_refused(&mut self, id: RoomId, tries: u32, now: Instant) -> Refusal {
+        let Some(room) = self.room(id) else { return Refusal::Elsewhere };
+        let works = room.limit.map_or(room.peak, |limit| limit.places);
+        if room.held < works {
+            room.limit.get_or_insert(Limit { places: works, doubted_from: now + DOUBT });
+            return Refusal::Again;
+        }
+        if room.peak == 0 && room.limit.is_none() {
+            // Others that were asked for before may be on their way in.
+            if room.asking > 1 && tries <= 1 {
+                return Refusal::Again;
+            }
+            room.settle(now);
+            if id == RoomId::FIRST {
+                return Refusal::Never;
+            }
+            room.limit = Some(Limit { places: 0, doubted_from: now + DOUBT });
+            self.on_dial_failed(now);
+            return Refusal::Elsewhere;
+        }
+        room.limit = Some(Limit { places: room.held, doubted_from: now + DOUBT });
+        room.settle(now);
+        Refusal::Elsewhere
+    }
+
+    /// The connection went on refusing what ought to work.
+    pub(crate) fn on_given_up(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.room(id) {
+            room.limit = Some(Limit { places: room.held, doubted_from: now + SHORT_DOUBT });
+            room.settle(now);
+        }
+    }
+
+    /// The server has seen the end of a channel.
+    pub(crate) fn on_released(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.room(id) {
+            room.held = room.held.saturating_sub(1);
+            room.touch(now);
+        }
+    }
+
+    /// The further connection stands.
+    pub(crate) fn on_dialled(&mut self, now: Instant) -> RoomId {
+        self.dial = Dial::Idle;
+        self.add(now)
+    }
+
+    /// The further connection could not be opened; the next attempt waits twice as long as the last one did.
+    pub(crate) fn on_dial_failed(&mut self, now: Instant) {
+        let failures = match self.dial {
+            Dial::Idle => 0,
+            Dial::UnderWay { failures } | Dial::Resting { failures, .. } => failures,
+        };
+        let rest = FIRST_REST.saturating_mul(1 << failures.min(5));
+        self.dial = Dial::Resting { until: now + rest, failures: failures.saturating_add(1) };
+    }
+
+    /// The connection is gone, and with it what was on it.
+    pub(crate) fn on_lost(&mut self, id: RoomId) {
+        self.rooms.retain(|room| room.id != id);
+    }
+
+    /// Takes a further connection out if it has had no channel for a minute; else when to look again, or `None` if it
+    /// is gone already.
+    pub(crate) fn retire(&mut self, id: RoomId, now: Instant) -> Option<Retirement> {
+        let room = self.room(id)?;
+        if !room.is_empty() {
+            return Some(Retirement::LookAgain(now + IDLE));
+        }
+        let due = room.empty_since + IDLE;
+        if due > now {
+            return Some(Retirement::LookAgain(due));
+        }
+        self.on_lost(id);
+        Some(Retirement::Now)
+    }
+
+    fn add(&mut self, now: Instant) -> RoomId {
+        let id = RoomId(self.next);
+        self.next = self.next.saturating_add(1);
+        // The limit is the server's, so it is the same on each connection.
+        let limit = self.rooms.iter().filter_map(|room| room.limit).max_by_key(|limit| limit.places);
+        let limit = limit.filter(|limit| limit.places > 0);
+        self.rooms.push(Room { id, held: 0, asking: 0, peak: 0, limit, empty_since: now });
+        id
+    }
+
+    fn room(&mut self, id: RoomId) -> Option<&mut Room> {
+        self.rooms.iter_mut().find(|room| room.id == id)
+    }
+}
+
+/// Whether a further connection is still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retirement {
+    /// It is out of the table; close it.
+    Now,
+    /// Not yet.
+    LookAgain(Instant),
+}
+
+impl Room {
+    fn has_place(&self) -> bool {
+        self.limit.is_none_or(|limit| self.held + self.asking < limit.places)
+    }
+
+    fn is_doubtful(&self, now: Instant) -> bool {
+        self.asking == 0 && self.limit.is_some_and(|limit| limit.doubted_from <= now)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.held == 0 && self.asking == 0
+    }
+
+    /// One request is answered for good.
+    fn settle(&mut self, now: Instant) {
+        self.asking = self.asking.saturating_sub(1);
+        self.touch(now);
+    }
+
+    fn touch(&mut self, now: Instant) {
+        if self.is_empty() {
+            self.empty_since = now;
+        }
+    }
+}
+
+/// A further connection without a channel is closed after this time.
+const IDLE: Duration = Duration::from_secs(60);
+/// A limit is believed for this long.
+const DOUBT: Duration = Duration::from_secs(60);
+/// A limit that stems from places we cannot see is believed for this long.
+const SHORT_DOUBT: Duration = Duration::from_secs(10);
+const FIRST_REST: Duration = Duration::from_millis(100);
+const SHORTLY: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests;
