@@ -2,4 +2,6 @@
 # Rewrites the generated parts of the documentation from the code; review the result as a diff.
 set -eu
 cd "$(dirname "$0")/.."
-SSH_MCP_BLESS=1 cargo test --quiet --package ssh-mcp-server --test configuration_page the_page_is_up_to_date
+export SSH_MCP_BLESS=1
+cargo test --quiet --package ssh-mcp-server --test configuration_page the_page_is_up_to_date
+cargo test --quiet --package ssh-mcp-tests --test it documents

@@ -9,7 +9,11 @@ mod client;
 #[cfg(test)]
 mod client_itself;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod real;
 #[cfg(test)]
 #[path = "../sshd/mod.rs"]
 mod sshd;
