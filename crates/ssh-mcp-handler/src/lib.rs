@@ -1,13 +1,284 @@
-//! The MCP face of ssh-mcp: tools, resources and their words.
+//! The MCP face of ssh-mcp: tools, resources and their words, for clients of both protocol eras.
+//!
+//! [`Shared`] is what all connections have in common; a [`Handler`] is made for each connection (over HTTP, in the era
+//! without sessions, for each request) and costs a few reference counts. This file is rmcp's trait, a few lines per method;
+//! one `tools/call` is in [`call`], the tools are in [`tools`].
+//!
+//! *Invariant:* nothing that the [`catalogue`] does not list is named to a client.
 
 mod args;
+mod audit;
+mod call;
 mod catalogue;
 mod cx;
 mod failure;
+mod idempotency;
+mod instructions;
 mod next;
 mod progress;
 mod reply;
+mod resources;
 mod schema;
 mod tools;
 
+use std::{borrow::Cow, sync::Arc};
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, Icon, Implementation,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        Tool,
+    },
+    service::RequestContext,
+};
+use ssh_mcp_core::{owner::Owner, target_names};
+use ssh_mcp_engine::{Engine, Peer};
+
 pub use catalogue::{UnknownToolset, unknown_toolsets};
+
+use crate::{
+    call::{Panicked, Request},
+    catalogue::Catalogue,
+    cx::Cx,
+    idempotency::Idempotency,
+    progress::Progress,
+    reply::Nonce,
+};
+
+/// What all connections have in common.
+pub struct Shared {
+    engine: Arc<Engine>,
+    catalogue: Arc<Catalogue>,
+    keys: Idempotency,
+}
+
+impl Shared {
+    /// The face of an engine, under its settings.
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(engine.settings())));
+        let keys = Idempotency::new(engine.settings());
+        Arc::new(Self { engine, catalogue, keys })
+    }
+
+    /// The engine behind it.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The tools as `tools/list` shows them.
+    pub fn tools(&self) -> Vec<Tool> {
+        self.catalogue.entries().iter().map(|entry| entry.tool.clone()).collect()
+    }
+}
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Standard input and output, or another pipe: one client for the handler's life.
+    Stdio,
+    /// HTTP with sessions. Requests of the era without sessions arrive here too and stand alone.
+    HttpSession,
+    /// HTTP without sessions: each request stands alone.
+    HttpStateless,
+}
+
+/// The face shown to one connection.
+///
+/// Dropping it is the end of the connection; what the client started lives on under its own limits.
+pub struct Handler {
+    shared: Arc<Shared>,
+    transport: Transport,
+    peer: Arc<Peer>,
+}
+
+impl Handler {
+    /// A handler for a connection that has just been made.
+    pub fn new(shared: Arc<Shared>, transport: Transport) -> Self {
+        Self { shared, transport, peer: Peer::new() }
+    }
+
+    /// Who keeps the automatic cursors of a request, if anybody outlives it.
+    fn peer(&self, context: &RequestContext<RoleServer>) -> Option<&Peer> {
+        match self.transport {
+            Transport::Stdio => Some(&self.peer),
+            Transport::HttpSession if !is_modern(context) => Some(&self.peer),
+            Transport::HttpSession | Transport::HttpStateless => None,
+        }
+    }
+
+    /// The connection's name in the log: never a whole session id.
+    fn label(&self, context: &RequestContext<RoleServer>) -> String {
+        let parts = context.extensions.get::<http::request::Parts>();
+        let session = parts.and_then(|parts| parts.headers.get("mcp-session-id")?.to_str().ok());
+        match (self.transport, session) {
+            (Transport::Stdio, _) => "stdio".to_owned(),
+            (Transport::HttpSession | Transport::HttpStateless, Some(id)) => id.chars().take(8).collect(),
+            (Transport::HttpSession | Transport::HttpStateless, None) => "http".to_owned(),
+        }
+    }
+
+    fn config(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(implementation())
+            .with_instructions(instructions::instructions(&self.shared.catalogue))
+    }
+}
+
+/// Whether a request is of the era without `initialize`.
+fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|version| !version.has_initialize())
+}
+
+/// Whom a request belongs to: whom the HTTP front found out, else the owner on this machine.
+fn owner(context: &RequestContext<RoleServer>) -> Owner {
+    let parts = context.extensions.get::<http::request::Parts>();
+    parts.and_then(|parts| parts.extensions.get::<Owner>()).cloned().unwrap_or_else(Owner::local)
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        self.config()
+    }
+
+    async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        let versions: Vec<ProtocolVersion> = Cow::into_owned(self.supported_protocol_versions());
+        let mut result = DiscoverResult::from_server_info(versions, self.config());
+        (result.ttl_ms, result.cache_scope) = (UNCHANGING_MS, CacheScope::Public);
+        Ok(result)
+    }
+
+    #[expect(deprecated, reason = "clients of the era with `initialize` send it")]
+    async fn set_level(
+        &self,
+        _request: rmcp::model::SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        match is_modern(&context) {
+            true => Err(ErrorData::method_not_found::<rmcp::model::SetLevelRequestMethod>()),
+            // No log is sent to clients, so any level is kept to.
+            false => Ok(()),
+        }
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        only_page(request)?;
+        let result = ListToolsResult::with_all_items(self.shared.tools());
+        Ok(result.with_ttl_ms(UNCHANGING_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.catalogue.find(name).ok().map(|entry| entry.tool.clone())
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let token = context.meta.get_progress_token().map(|token| (token, context.peer.clone()));
+        let cx = Cx {
+            engine: Arc::clone(&self.shared.engine),
+            catalogue: Arc::clone(&self.shared.catalogue),
+            owner: owner(&context),
+            progress: Progress::new(token, context.ct.clone()),
+        };
+        let key = context.meta.get("idempotency_key");
+        let key = key.or_else(|| request.meta.as_ref()?.get("idempotency_key"));
+        let request = Request {
+            tool: &request.name,
+            arguments: request.arguments.unwrap_or_default(),
+            key,
+            peer: &self.label(&context),
+        };
+        call::call(&cx, &self.shared.keys, request).await.map(CallToolResponse::from)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = request.and_then(|request| request.cursor);
+        guarded("resources/list", async {
+            let result = resources::list(&self.shared.engine, &owner(&context), cursor.as_deref())?;
+            Ok(result.with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+        })
+        .await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        only_page(request)?;
+        let result =
+            ListResourceTemplatesResult::with_all_items(resources::templates(&self.shared.catalogue));
+        Ok(result.with_ttl_ms(UNCHANGING_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        guarded("resources/read", async {
+            let reader = resources::Reader {
+                engine: &self.shared.engine,
+                owner: &owner(&context),
+                peer: self.peer(&context),
+            };
+            let mut result = resources::read(&reader, &request.uri)?;
+            (result.ttl_ms, result.cache_scope) = (Some(0), Some(CacheScope::Private));
+            Ok(result.into())
+        })
+        .await
+    }
+}
+
+/// How long a client may keep what only a new start of the server changes, in milliseconds.
+const UNCHANGING_MS: u64 = 3_600_000;
+
+/// What fits on one page has no other.
+fn only_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match request.and_then(|request| request.cursor) {
+        Some(_) => Err(failure::bad_params("cursor", "left out: the list has one page")),
+        None => Ok(()),
+    }
+}
+
+/// Work outside a tool call whose panic is answered rather than left to the client's patience.
+async fn guarded<T>(
+    what: &'static str,
+    work: impl Future<Output = Result<T, ErrorData>>,
+) -> Result<T, ErrorData> {
+    call::unwinding(work).await.unwrap_or_else(|Panicked| {
+        let correlation = Nonce::fresh().to_string();
+        tracing::error!(target: target_names::MAIN, what, correlation, "a request panicked");
+        Err(failure::internal(&correlation))
+    })
+}
+
+/// Who this server is.
+fn implementation() -> Implementation {
+    Implementation::new("ssh-mcp", env!("CARGO_PKG_VERSION"))
+        .with_title("SSH for agents")
+        .with_description("Sessions, commands and interactive shells on other machines over SSH.")
+        .with_website_url(WEBSITE)
+        .with_icons(vec![Icon::new(ICON).with_mime_type("image/svg+xml").with_sizes(vec!["any".to_owned()])])
+}
+
+/// Where the product is described.
+const WEBSITE: &str = "https://github.com/ssh-mcp/ssh-mcp";
+
+/// A prompt in a window.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' \
+stroke='%23178' stroke-width='2'%3E%3Crect x='2' y='4' width='20' height='16' rx='2'/%3E%3Cpath d='m6 9 3 3-3 3m6 \
+0h5'/%3E%3C/svg%3E";

@@ -126,9 +126,7 @@ fn connecting_fails_with_the_code_of_its_cause() {
 fn what_the_caller_can_compare_stands_in_the_detail() {
     let failure =
         connect(ConnectError::Rejected { tried: vec!["password".into()], offered: vec!["publickey".into()] });
-    assert!(
-        failure.detail().contains("; tried: password; the server takes: publickey; attempts=4; effect=none")
-    );
+    assert!(failure.detail().contains("; tried: password; the server takes: publickey; attempts=4"));
     let failure = connect(ConnectError::ChangedHostKey {
         host: "h".into(),
         algorithm: "ssh-ed25519".into(),

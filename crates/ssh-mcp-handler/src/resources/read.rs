@@ -1,0 +1,349 @@
+//! `resources/read`: a window of a stream or a snapshot, with everything a next read needs in `_meta`.
+//!
+//! A read is a use of the resource and observes it for its length. Nothing here waits.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, ResourceContents};
+use serde_json::{Value, json};
+use ssh_mcp_core::{
+    history::{ByteHistory, Origin, View, Window},
+    id::{CommandId, SessionId, ShellId},
+    kind::command::Status,
+    owner::Owner,
+    port::Directory,
+    registry::{Command, Entry, Expiry, Found, HealthWord, Session, Shell},
+    text,
+    uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri},
+};
+use ssh_mcp_engine::{Engine, Missing, Observable, Peer};
+
+use crate::{
+    cx::rfc3339,
+    failure,
+    reply::{Nonce, Shown, Text},
+};
+
+/// Who reads.
+pub(crate) struct Reader<'a> {
+    /// Where the resources are.
+    pub(crate) engine: &'a Arc<Engine>,
+    /// Whose they must be.
+    pub(crate) owner: &'a Owner,
+    /// Who keeps the automatic cursors; none for a request that stands alone.
+    pub(crate) peer: Option<&'a Peer>,
+}
+
+/// Reads what a URI names.
+///
+/// # Errors
+/// Invalid params for a URI or query that cannot be understood, resource not found for one that leads nowhere.
+pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult, ErrorData> {
+    let uri = uri::parse(text).map_err(|error| failure::bad_uri(&error))?;
+    let Some(resource) = uri.resource() else {
+        return Err(failure::no_resource(text, reader.unknown(&uri)));
+    };
+    let missing = |missing| failure::no_resource(text, missing);
+    let contents = match resource.scheme {
+        Scheme::Shell => {
+            let id = ShellId::from(resource.id);
+            let shell = reader.engine.shell(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Shell(&shell));
+            shell.active.touch(reader.engine.clock().now());
+            reader.stream(text, &uri, resource, &shell.history, shell_meta(&shell))
+        }
+        Scheme::Command => {
+            let id = CommandId::from(resource.id);
+            let command = reader.engine.command(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Command(&command));
+            reader.stream(text, &uri, resource, &command.history, command_meta(&command))
+        }
+        Scheme::Session => {
+            let id = SessionId::from(resource.id);
+            // An ended session is shown too, so the look-up that only gives open ones is for its side effect.
+            _ = reader.engine.session(reader.owner, id);
+            let sessions = &reader.engine.registries().sessions;
+            match sessions.find(reader.owner, id, reader.engine.clock().now()) {
+                Found::Here(session) => reader.snapshot(text, &session),
+                Found::Gone(grave) => {
+                    let nearest = sessions.nearest(reader.owner, &uri.id);
+                    return Err(missing(Missing::Gone { reason: grave.reason, ended: grave.ended, nearest }));
+                }
+                Found::Unknown => return Err(missing(reader.unknown(&uri))),
+            }
+        }
+    };
+    Ok(ReadResourceResult::new(vec![contents]))
+}
+
+impl Reader<'_> {
+    fn unknown(&self, uri: &Uri) -> Missing {
+        let directory = self.engine.registries().directory(uri.scheme);
+        Missing::Unknown { nearest: directory.nearest(self.owner, &uri.id) }
+    }
+
+    /// A window of a stream.
+    fn stream(
+        &self,
+        asked: &str,
+        uri: &Uri,
+        resource: Resource,
+        history: &ByteHistory,
+        mut meta: JsonObject,
+    ) -> ResourceContents {
+        let query = &uri.query;
+        let cap = self.engine.settings().output_cap;
+        let cut = Cut {
+            history,
+            view: query.stream.map_or(View::Merged, |stream| match stream {
+                Stream::Merged => View::Merged,
+                Stream::Stdout => View::Stdout,
+                Stream::Stderr => View::Stderr,
+            }),
+            max: query.max_bytes.unwrap_or(cap).min(cap),
+            encoding: query.encoding,
+            escapes: query.escapes,
+        };
+        let window = match (query.cursor, self.peer) {
+            (CursorAt::Auto, Some(peer)) => {
+                let mut claimed = None;
+                let (start, end) = peer.cursor(resource).claim(|at| {
+                    let window = cut.from(at);
+                    let ends = (window.start, window.next);
+                    claimed = Some(window);
+                    ends
+                });
+                claimed
+                    .filter(|window| (window.start, window.next) == (start, end))
+                    .unwrap_or_else(|| cut.from(start))
+            }
+            (CursorAt::Auto, None) => {
+                meta.insert("cursor_scope".into(), "none".into());
+                Window { gap: 0, ..cut.from(0) }
+            }
+            (CursorAt::Base, peer) => {
+                self.explicit(peer, resource, 0, Window { gap: 0, ..cut.from(0) }, &cut)
+            }
+            (CursorAt::At(from), peer) => self.explicit(peer, resource, from, cut.from(from), &cut),
+        };
+
+        let mark = history.mark();
+        meta.insert("last_seq".into(), mark.seq.into());
+        meta.insert("cursor".into(), window.next.into());
+        meta.insert("base".into(), window.base.into());
+        meta.insert("buffer_size".into(), (window.end - window.base).into());
+        if window.next < window.end && window.bytes.len() >= cut.max.saturating_sub(HELD_BACK) {
+            meta.insert("more".into(), true.into());
+        }
+        if window.gap > 0 {
+            meta.insert("truncated_since_last_read".into(), window.gap.into());
+        }
+        let contents = match query.encoding {
+            Encoding::Base64 => ResourceContents::blob(STANDARD.encode(&window.bytes), asked)
+                .with_mime_type("application/octet-stream"),
+            Encoding::Text => {
+                let body = match (uri.scheme, query.stream) {
+                    (Scheme::Command, None) => two_blocks(&window, query.escapes),
+                    (Scheme::Command, Some(_)) | (Scheme::Shell | Scheme::Session, _) => {
+                        shown(&window.bytes, query.escapes)
+                    }
+                };
+                ResourceContents::text(body, asked).with_mime_type(uri.scheme.row().mime)
+            }
+        };
+        contents.with_meta(MetaObject(meta))
+    }
+
+    /// A read from a place the caller named: the automatic cursor follows if nothing lies between, and if the view left
+    /// nothing out.
+    fn explicit(
+        &self,
+        peer: Option<&Peer>,
+        resource: Resource,
+        from: u64,
+        window: Window,
+        cut: &Cut<'_>,
+    ) -> Window {
+        if let (Some(peer), View::Merged) = (peer, cut.view) {
+            peer.cursor(resource).advance_contiguous(from, window.next);
+        }
+        window
+    }
+
+    /// A session's health.
+    fn snapshot(&self, asked: &str, session: &Session) -> ResourceContents {
+        let spec = &session.spec;
+        let stated = session.health.read();
+        let health = &stated.value;
+        let ended = session.ended();
+        let word = if ended.is_some() { HealthWord::Disconnected } else { health.word };
+        let mut body = json!({
+            "session_id": spec.id, "host": spec.target.address.host, "port": spec.target.address.port,
+            "username": spec.target.username, "healthy": word == HealthWord::Healthy, "status": word.as_str(),
+            "last_health_check": rfc3339(self.engine, health.checked), "persistent": spec.expiry == Expiry::Never,
+            "active_refs": session.life.snapshot().refs, "last_seq": stated.seq,
+        });
+        let mut meta = JsonObject::new();
+        meta.insert("kind".into(), Scheme::Session.as_str().into());
+        meta.insert("status".into(), word.as_str().into());
+        meta.insert("last_seq".into(), stated.seq.into());
+        if let Value::Object(body) = &mut body {
+            body.extend(spec.agent.clone().map(|agent| ("agent_id".to_owned(), agent.into())));
+            let rtt = health.round_trip.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
+            body.extend(rtt.map(|rtt| ("rtt_ms".to_owned(), rtt.into())));
+            let expires = session.expires().filter(|_| ended.is_none());
+            body.extend(expires.map(|at| ("expires_at".to_owned(), rfc3339(self.engine, at).into())));
+        }
+        if let Some((reason, _)) = ended {
+            meta.insert("reason".into(), reason.as_str().into());
+        }
+        ResourceContents::text(body.to_string(), asked)
+            .with_mime_type(Scheme::Session.row().mime)
+            .with_meta(MetaObject(meta))
+    }
+}
+
+fn shell_meta(shell: &Shell) -> JsonObject {
+    let ended = shell.ended();
+    let mut meta = JsonObject::new();
+    meta.insert("kind".into(), Scheme::Shell.as_str().into());
+    meta.insert("status".into(), if ended.is_some() { "closed" } else { "open" }.into());
+    meta.extend(ended.map(|(reason, _)| ("reason".to_owned(), reason.as_str().into())));
+    meta
+}
+
+fn command_meta(command: &Command) -> JsonObject {
+    let mut meta = JsonObject::new();
+    meta.insert("kind".into(), Scheme::Command.as_str().into());
+    meta.insert("status".into(), command.status().as_str().into());
+    if let Some(end) = command.ending.get() {
+        meta.insert("reason".into(), end.reason.as_str().into());
+        meta.extend(end.facts.exit_code().map(|code| ("exit_code".to_owned(), code.into())));
+        if end.facts.status == Status::TimedOut {
+            meta.insert("timed_out".into(), true.into());
+        }
+    }
+    meta
+}
+
+/// Both streams of a window, in the form of the tools' output blocks.
+fn two_blocks(window: &Window, escapes: Escapes) -> String {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut rest = window.bytes.as_slice();
+    for (origin, length) in &window.runs {
+        let (run, behind) = rest.split_at(rest.len().min(*length));
+        rest = behind;
+        match origin {
+            Origin::Stdout => stdout.extend_from_slice(run),
+            Origin::Stderr => stderr.extend_from_slice(run),
+        }
+    }
+    let mut text = Text::bare(Nonce::fresh());
+    text.block("stdout", &Shown::whole(shown(&stdout, escapes)));
+    text.block("stderr", &Shown::whole(shown(&stderr, escapes)));
+    text.into_string()
+}
+
+fn shown(bytes: &[u8], escapes: Escapes) -> String {
+    match escapes {
+        Escapes::Keep => text::lossy(bytes).into_owned(),
+        Escapes::Strip => text::lossy(&text::strip_escapes(bytes)).into_owned(),
+    }
+}
+
+/// How a stream is cut into windows.
+struct Cut<'a> {
+    history: &'a ByteHistory,
+    view: View,
+    max: usize,
+    encoding: Encoding,
+    escapes: Escapes,
+}
+
+/// Bytes of an unfinished character, or escape sequence, left for the next read at most.
+const HELD_BACK: usize = 4096;
+
+impl Cut<'_> {
+    /// The oldest window from a place on. As text it ends at a character, and without escape sequences at the end of one,
+    /// as long as more can come.
+    fn from(&self, from: u64) -> Window {
+        let window = self.history.read_origin(self.view, from, self.max);
+        match self.encoding {
+            Encoding::Base64 => window,
+            Encoding::Text => match self.unfinished(&window) {
+                // Such a window would never be left.
+                all if all > 0 && all == window.bytes.len() && window.next < window.end => {
+                    self.grown(from, window)
+                }
+                unfinished => shortened(window, unfinished),
+            },
+        }
+    }
+
+    /// A full window that holds nothing but the beginning of a character or sequence: the smallest larger one that holds
+    /// its end too.
+    fn grown(&self, from: u64, full: Window) -> Window {
+        for size in full.bytes.len() + 1..=HELD_BACK {
+            let window = self.history.read_origin(self.view, from, size);
+            let whole = self.unfinished(&window) == 0;
+            if whole || window.bytes.len() < size {
+                let unfinished = if whole { 0 } else { window.bytes.len() };
+                return shortened(window, unfinished);
+            }
+        }
+        // No sequence is that long: it is text after all.
+        full
+    }
+
+    /// Bytes at the end that only make sense with what follows.
+    fn unfinished(&self, window: &Window) -> usize {
+        if window.ended && window.next == window.end {
+            return 0;
+        }
+        let Some((_, last)) = window.runs.last() else { return 0 };
+        let run = window.bytes.get(window.bytes.len().saturating_sub(*last)..).unwrap_or_default();
+        let character = text::incomplete_suffix(run);
+        let sequence = match self.escapes {
+            Escapes::Keep => 0,
+            Escapes::Strip => unfinished_escape(run),
+        };
+        let unfinished = character.max(sequence);
+        if unfinished > 0 && !self.ends_the_window(window, unfinished) { 0 } else { unfinished }
+    }
+
+    /// Whether the last `count` bytes of the view are also the last of the stream up to the window's end, so that the
+    /// window can end before them.
+    fn ends_the_window(&self, window: &Window, count: usize) -> bool {
+        let count_wide = count as u64;
+        self.view == View::Merged || {
+            let merged = self.history.read(window.next.saturating_sub(count_wide), count);
+            merged.start + count_wide == window.next
+                && merged.runs.iter().all(|(origin, _)| self.view.shows(*origin))
+        }
+    }
+}
+
+fn shortened(mut window: Window, by: usize) -> Window {
+    window.bytes.truncate(window.bytes.len().saturating_sub(by));
+    window.next -= by as u64;
+    if let Some((_, last)) = window.runs.last_mut() {
+        *last = last.saturating_sub(by);
+    }
+    window
+}
+
+/// Length of an escape sequence that is not finished at the end, or 0.
+fn unfinished_escape(bytes: &[u8]) -> usize {
+    let Some(start) = bytes.iter().rposition(|byte| *byte == 0x1b) else { return 0 };
+    let tail = bytes.get(start..).unwrap_or_default();
+    if tail.len() > HELD_BACK {
+        return 0;
+    }
+    // Behind a finished sequence a further byte is text; inside one it is swallowed.
+    let probe = [tail, b"\0"].concat();
+    if text::strip_escapes(&probe).is_empty() { tail.len() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests;
