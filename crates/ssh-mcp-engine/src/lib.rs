@@ -16,7 +16,7 @@ mod shell;
 mod tasks;
 mod timers;
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 pub use clock::Clock;
 pub use command::{Cancel, Exec, Waited};
@@ -39,8 +39,8 @@ use ssh_mcp_core::{
     registry::{Command, Entry, Found, Registries, Registry, Session, Shell},
     settings::Settings,
 };
-use std::time::Duration;
 use tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 
 /// What the engine needs from the outside world.
 pub struct Ports {
@@ -56,6 +56,8 @@ pub struct Engine {
     ports: Ports,
     tasks: Tasks,
     gate: Arc<Gate>,
+    /// Cancelled when the gate is shut, so that calls inside it come out.
+    draining: CancellationToken,
     sessions: Arc<Quota>,
     mint: clock::Mint,
     /// Serialises the check and the publication of shell names.
@@ -127,6 +129,7 @@ impl Engine {
             ports,
             tasks: Tasks::new(),
             gate: Gate::new(),
+            draining: CancellationToken::new(),
             sessions,
             mint: clock::Mint::new(seed),
             names: ssh_mcp_core::sync::Mutex::new(()),
@@ -161,17 +164,19 @@ impl Engine {
         self.gate.is_shut()
     }
 
+    /// Whether one more session would find a place.
+    pub fn has_room(&self) -> bool {
+        self.sessions.in_use() < self.sessions.limit()
+    }
+
     /// An open session of the owner; looking it up is a use of it.
     ///
     /// # Errors
     /// Unknown, of another owner, ending or ended.
     pub fn session(&self, owner: &Owner, id: SessionId) -> Result<Arc<Session>, Missing> {
         let session = self.look_up(&self.registries.sessions, owner, id)?;
-        match session.life.touch() {
-            Touched::Kept => {
-                session.active.touch(self.clock.now());
-                Ok(session)
-            }
+        match self.touch(&session) {
+            Touched::Kept => Ok(session),
             Touched::TooLate => Err(match session.ended() {
                 Some((reason, ended)) => self.gone(&self.registries.sessions, owner, id, reason, ended),
                 None => self.unknown(&self.registries.sessions, owner, id),
@@ -185,7 +190,7 @@ impl Engine {
     /// Unknown, of another owner, or past its retention.
     pub fn command(&self, owner: &Owner, id: CommandId) -> Result<Arc<Command>, Missing> {
         let command = self.look_up(&self.registries.commands, owner, id)?;
-        command.active.touch(self.clock.now());
+        command.read.touch(self.clock.now());
         self.touch_session(command.spec.session);
         Ok(command)
     }
@@ -196,17 +201,35 @@ impl Engine {
     /// Unknown, of another owner, or past its retention.
     pub fn shell(&self, owner: &Owner, id: ShellId) -> Result<Arc<Shell>, Missing> {
         let shell = self.look_up(&self.registries.shells, owner, id)?;
+        shell.read.touch(self.clock.now());
         self.touch_session(shell.spec.session);
         Ok(shell)
     }
 
     /// Notes a use of a session through one of its resources.
     fn touch_session(&self, id: SessionId) {
-        if let Some(session) = self.registries.sessions.entry(id)
-            && session.life.touch() == Touched::Kept
-        {
-            session.active.touch(self.clock.now());
+        if let Some(session) = self.registries.sessions.entry(id) {
+            // What has ended is used no more.
+            let (Touched::Kept | Touched::TooLate) = self.touch(&session);
         }
+    }
+
+    /// Notes a use of a session: the time first, so that a reaper that sees the new epoch sees the time too.
+    pub(crate) fn touch(&self, session: &Session) -> Touched {
+        session.active.touch(self.clock.now());
+        session.life.touch()
+    }
+
+    /// Runs a call that creates something, unless the engine is stopping; when it begins to stop, the call is dropped.
+    ///
+    /// *Invariant:* `call` does not wait between listing what it made and its answer, so that nothing made is lost.
+    async fn creating<T, E>(
+        &self,
+        draining: impl Fn() -> E,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let _pass = self.gate.enter().ok_or_else(&draining)?;
+        self.draining.run_until_cancelled(call).await.unwrap_or_else(|| Err(draining()))
     }
 
     fn look_up<E: Entry>(&self, registry: &Registry<E>, owner: &Owner, id: E::Id) -> Result<Arc<E>, Missing> {
@@ -230,6 +253,13 @@ impl Engine {
         ended: Duration,
     ) -> Missing {
         Missing::Gone { reason, ended, nearest: at.nearest(owner, &id.to_string()) }
+    }
+}
+
+/// Whoever drops the last handle without a shutdown leaves no task behind.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.tasks.stop();
     }
 }
 

@@ -1,0 +1,7 @@
+//! The MCP server over HTTP.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ssh_mcp_server::http_main()
+}
