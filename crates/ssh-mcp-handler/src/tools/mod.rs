@@ -5,6 +5,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod exec;
+mod process;
 pub(crate) mod resources;
 pub(crate) mod shell;
 

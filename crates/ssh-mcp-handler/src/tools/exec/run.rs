@@ -1,0 +1,231 @@
+//! `ssh_run`: connect, run one command, disconnect, in one call.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ssh_mcp_core::{
+    code::{Code, Effect as Begun},
+    port::ssh::HostKeyStatus,
+    registry::{Command, Session},
+    settings::Settings,
+    uri::Scheme,
+};
+use ssh_mcp_engine::{Connect, ConnectAnswer};
+
+use super::{Effect, Key, Order, Outcome, Reach, Repeat, Row, Set, call, outcome};
+use crate::{
+    args::Arguments,
+    cx::Cx,
+    failure::Failure,
+    progress::{Beat, EVERY_5_S, Waiting},
+    reply::{Answer, Body, Text},
+    tools::{
+        connect::Login,
+        process::{self, ContextArgs},
+    },
+};
+
+pub(super) const ROW: Row = Row {
+    name: "ssh_run",
+    title: "Connect, run one command, disconnect",
+    description: "Runs one command on a host in a single call and shows its output: connects, or takes a session you \
+                  already have to the same user and host, waits for the end, and ends the session again if it opened it. \
+                  The expensive last choice: a new connection costs up to two seconds each time. For more than one \
+                  command take ssh_connect and ssh_exec. At timeout_secs the command is ended and the answer is TIMEOUT \
+                  with what it printed.",
+    effect: Effect::Destroys,
+    repeat: Repeat::Counts,
+    reach: Reach::Remote,
+    key: Key::Honoured,
+    sets: &[Set::Exec, Set::Core],
+    makes: Some(Scheme::Command),
+    call: call!(run, RunArgs, RunBody),
+};
+
+#[derive(Deserialize, JsonSchema)]
+struct RunArgs {
+    /// host, host:port or [v6]:port.
+    address: String,
+    /// Account to log in as.
+    username: String,
+    /// Password; also answers a single keyboard-interactive prompt.
+    password: Option<String>,
+    /// Private key file on the machine of this server.
+    key_path: Option<String>,
+    /// Opens an encrypted key file.
+    key_passphrase: Option<String>,
+    /// Your own name for the group of sessions it belongs to.
+    agent_id: Option<String>,
+    /// What to run, for the remote login shell.
+    #[schemars(length(min = 1))]
+    command: String,
+    #[serde(flatten)]
+    context: ContextArgs,
+    /// Run on a terminal; stderr then comes in stdout.
+    #[serde(default)]
+    pty: bool,
+    /// Run-time limit, at most 300.
+    #[serde(default = "super::thirty")]
+    timeout_secs: u64,
+    /// Newest bytes to show of each stream.
+    #[schemars(range(min = 1))]
+    max_output_bytes: Option<u64>,
+    /// End a session that this call opened.
+    #[serde(default = "super::yes")]
+    disconnect_after: bool,
+}
+
+impl Arguments for RunArgs {
+    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
+        vec![("max_output_bytes", json!(settings.output_default))]
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct RunBody {
+    session_id: String,
+    command_id: String,
+    /// Whether the session has been ended.
+    disconnected: bool,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+impl Body for RunBody {
+    const STATUSES: &'static [&'static str] = &["completed", "timeout", "failed", "cancelled"];
+
+    fn write(&self, text: &mut Text) {
+        text.key("SESSION_ID", &self.session_id);
+        text.key("COMMAND_ID", &self.command_id);
+        self.outcome.write_keys(text);
+        text.key("DISCONNECTED", self.disconnected);
+        self.outcome.write_blocks(text, "");
+    }
+}
+
+/// What becomes of a session that the call opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Disconnect,
+    Keep,
+}
+
+/// The session a call runs on.
+struct Ground {
+    session: Arc<Session>,
+    ours: bool,
+}
+
+async fn run(cx: &Cx, args: RunArgs) -> Result<Answer<RunBody>, Failure> {
+    let max_output = cx.output_bytes(args.max_output_bytes);
+    let after = if args.disconnect_after { After::Disconnect } else { After::Keep };
+    let (connect, order) = args.parse(cx)?;
+    let ground = open(cx, connect).await?;
+    let session = &ground.session;
+    let command = match work(cx, session, order).await {
+        Ok(command) => command,
+        Err(failure) => {
+            // An error leaves nothing behind.
+            ground.leave(cx, After::Disconnect).await;
+            return Err(failure);
+        }
+    };
+    ground.leave(cx, after).await;
+
+    let outcome = Outcome::of(&command, max_output);
+    let status = outcome.status;
+    let body = RunBody {
+        session_id: session.spec.id.to_string(),
+        command_id: command.spec.id.to_string(),
+        disconnected: !session.is_open(),
+        outcome,
+    };
+    let kept = (ground.ours && !body.disconnected).then(|| kept_hint(cx, session));
+    Ok(Answer::new(outcome::word(status), body)
+        .with_warnings(outcome::warnings(&command))
+        .with_hint(ground.learnt_hint())
+        .with_hint(kept.flatten()))
+}
+
+/// A session to work on; an attempt that the client calls off is dropped with all it had opened.
+async fn open(cx: &Cx, connect: Connect) -> Result<Ground, Failure> {
+    let beat = || Beat { progress: 0, total: None, message: "connecting".to_owned() };
+    let quiet = |_, _: &_| {};
+    let work = cx.engine.connect(&cx.owner, connect, &quiet);
+    match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
+        Waiting::Done(Ok(ConnectAnswer::Connected { session, .. })) => Ok(Ground { session, ours: true }),
+        Waiting::Done(Ok(ConnectAnswer::Reused { session, .. })) => Ok(Ground { session, ours: false }),
+        // Only asked for by `Reuse::Suggest`, which this tool does not use.
+        Waiting::Done(Ok(ConnectAnswer::Suggested { .. })) => {
+            Err(Failure::new(Code::StorageError, "sessions were suggested where one was asked for"))
+        }
+        Waiting::Done(Err(failure)) => Err(failure.into()),
+        Waiting::Cancelled => Err(super::called_off(Begun::None)),
+    }
+}
+
+/// Runs the command to its end, which a client that calls the request off brings about.
+async fn work(cx: &Cx, session: &Session, order: Order) -> Result<Arc<Command>, Failure> {
+    let id = session.spec.id;
+    // Held as long as the call works on it, so that no timer ends it in between.
+    let _hold = super::hold(cx, session)?;
+    let beat = || Beat { progress: 0, total: None, message: "starting the command".to_owned() };
+    let command = super::start(cx, order.on(cx, id), beat).await?;
+    // Called off or not: the answer shows how the command ended.
+    _ = super::finish(cx, &command, || super::beat(&command)).await;
+    Ok(command)
+}
+
+impl Ground {
+    /// Ends a session that the call opened, unless it is to be kept; one that was there before is never touched.
+    async fn leave(&self, cx: &Cx, after: After) {
+        if self.ours && after == After::Disconnect {
+            // Already gone is as good.
+            _ = cx.engine.disconnect(&cx.owner, self.session.spec.id).await;
+        }
+    }
+
+    /// What was learnt on the way.
+    fn learnt_hint(&self) -> Option<String> {
+        let key = &self.session.spec.host_key;
+        (self.ours && key.status == HostKeyStatus::Learnt).then(|| {
+            format!(
+                "the host key was unknown and has been added to the known hosts; compare its fingerprint if you can: \
+                 {} {}",
+                key.algorithm, key.fingerprint
+            )
+        })
+    }
+}
+
+/// A session that was kept is the caller's to end.
+fn kept_hint(cx: &Cx, session: &Session) -> Option<String> {
+    const ENDS_IT: &str = "ssh_disconnect";
+    let id = session.spec.id;
+    cx.catalogue
+        .has(ENDS_IT)
+        .then(|| format!("REQUIRED NEXT STEP: {ENDS_IT}(session_id=\"{id}\") when you are done"))
+}
+
+impl RunArgs {
+    fn parse(self, cx: &Cx) -> Result<(Connect, Order), Failure> {
+        let login = Login {
+            address: Some(self.address),
+            username: Some(self.username),
+            password: self.password,
+            key_path: self.key_path,
+            key_passphrase: self.key_passphrase,
+        };
+        let connect = Connect { agent: self.agent_id, ..login.into_connect(cx)? };
+        process::without_nul("command", &self.command)?;
+        let order = Order {
+            command: self.command,
+            context: self.context.parse()?,
+            terminal: super::terminal(self.pty),
+            limit: Some(super::waited_limit(self.timeout_secs)),
+        };
+        Ok((connect, order))
+    }
+}
