@@ -18,6 +18,8 @@ if [ "$1" = inside ]; then
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir /run/sshd
     mount -t tmpfs -o mode=755 tmpfs /var/log
+    # sshd writes the time of a login on a terminal into it, and complains on that terminal where it is missing.
+    : >/var/log/lastlog
     if [ -f "$dir/etc/pam" ]; then
         mount -t tmpfs -o mode=755 tmpfs /etc/pam.d
         cp "$dir/etc/pam" /etc/pam.d/sshd

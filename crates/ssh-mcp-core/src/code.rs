@@ -235,7 +235,8 @@ impl Warning {
     }
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use std::collections::HashSet;
 

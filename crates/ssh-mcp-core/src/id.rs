@@ -91,7 +91,8 @@ pub fn short(id: impl Id) -> String {
     text.chars().skip(24).collect()
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

@@ -153,7 +153,8 @@ const TABLE: &[Row] = &[
     number("f12", 24),
 ];
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

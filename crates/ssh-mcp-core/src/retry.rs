@@ -22,7 +22,8 @@ pub fn waits(first: Duration, retries: u32, seed: u64) -> impl Iterator<Item = D
 /// No wait is longer (`docs/errors.md`, category TRANSPORT).
 const LONGEST: Duration = Duration::from_secs(10);
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

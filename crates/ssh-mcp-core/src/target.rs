@@ -163,7 +163,8 @@ pub struct Keepalive {
     pub max: u32,
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

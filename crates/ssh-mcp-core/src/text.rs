@@ -32,20 +32,23 @@ pub fn orphaned_prefix(bytes: &[u8]) -> usize {
 ///
 /// A sequence that is not finished at the end is left out as well.
 pub fn strip_escapes(bytes: &[u8]) -> Vec<u8> {
-    strip_escapes_mapped(bytes).into_iter().map(|(_, byte)| byte).collect()
+    let mut escapes = Escapes::default();
+    bytes.iter().copied().filter(|byte| escapes.is_text(*byte)).collect()
 }
 
-/// As [`strip_escapes`], each byte with its place in the original.
-pub fn strip_escapes_mapped(bytes: &[u8]) -> Vec<(usize, u8)> {
-    let mut kept = Vec::with_capacity(bytes.len());
-    let mut state = Escape::None;
-    for (at, &byte) in bytes.iter().enumerate() {
-        state = match (state, byte) {
+/// What of a stream is text and what belongs to an escape sequence, byte by byte, however the stream is cut.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Escapes {
+    state: Escape,
+}
+
+impl Escapes {
+    /// Takes the next byte and says whether it is text.
+    pub fn is_text(&mut self, byte: u8) -> bool {
+        let is_text = matches!(self.state, Escape::None) && byte != 0x1b;
+        self.state = match (self.state, byte) {
             (Escape::None, 0x1b) => Escape::Started,
-            (Escape::None, _) => {
-                kept.push((at, byte));
-                Escape::None
-            }
+            (Escape::None, _) => Escape::None,
             (Escape::Started, b'[') => Escape::Csi,
             (Escape::Started, b']' | b'P' | b'X' | b'^' | b'_') => Escape::Text,
             (Escape::Started, 0x20..=0x2f) => Escape::Started,
@@ -60,12 +63,13 @@ pub fn strip_escapes_mapped(bytes: &[u8]) -> Vec<(usize, u8)> {
             // The string terminator is ESC backslash; anything else behind the escape ends the string too.
             (Escape::Terminator, _) => Escape::None,
         };
+        is_text
     }
-    kept
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 enum Escape {
+    #[default]
     None,
     Started,
     Csi,
@@ -158,7 +162,8 @@ pub fn nearest<S: AsRef<str> + Ord>(
     ranked.into_iter().take(most).map(|(_, candidate)| candidate).collect()
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use proptest::prelude::*;
 

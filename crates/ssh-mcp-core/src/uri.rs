@@ -350,7 +350,8 @@ fn fault(kind: UriFault, field: &'static str, value: &str, expected: &'static st
     UriError { kind, field, value: value.chars().take(200).collect(), expected }
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

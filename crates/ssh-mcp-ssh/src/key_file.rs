@@ -26,8 +26,9 @@ fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, String> 
         }
         Err(error) => return Err(error.to_string()),
     };
-    let key = keys::decode_secret_key(&text, passphrase.map(Secret::reveal))
-        .map_err(|error| cause(&text, passphrase, &error))?;
+    // A pass phrase for a key that needs none is not looked at, as OpenSSH does; not every decoder leaves it alone.
+    let needed = passphrase.filter(|_| is_encrypted(&text)).map(Secret::reveal);
+    let key = keys::decode_secret_key(&text, needed).map_err(|error| cause(&text, passphrase, &error))?;
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows; the rest can sign")]
     match key.algorithm() {
         Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {

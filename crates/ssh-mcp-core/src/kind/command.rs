@@ -189,9 +189,10 @@ pub struct Outcome {
 /// The life of one command on its channel.
 ///
 /// ```text
-/// Running --exit--> Exited --close or 500 ms--> (settled) --> Draining --close, limit, stop--> Over
-///    |                                                           ^
-///    +--stop--> Ending(rung) --exit--> Dying --close or 500 ms---+
+/// Running --exit--> Exited --500 ms--> (settled) Draining --close, limit, stop--> Over
+///    |                 | stop
+///    |                 v
+///    +--stop--> Ending(rung) --exit--> Dying --close, or 500 ms and the sweep--> (settled) Over
 ///    +--close, refusal, loss--> (settled) Over
 /// ```
 #[derive(Debug)]
@@ -206,7 +207,7 @@ enum Phase {
     Running,
     Exited { exit: Exit, until: Duration },
     Ending { rung: Rung, until: Duration },
-    Dying { exit: Exit, by: EndedBy, until: Duration, swept: bool },
+    Dying { exit: Exit, by: Option<EndedBy>, until: Duration, swept: bool },
     Draining,
     Over,
 }
@@ -258,7 +259,7 @@ impl Rung {
 }
 
 /// A background child that holds the output does not hold the answer longer than this.
-const OUTPUT_GRACE: Duration = Duration::from_millis(500);
+pub const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
 impl Machine {
     /// A command that has just been started; `limit` is the moment its run time is over.
@@ -333,8 +334,12 @@ impl Machine {
                 self.phase = Phase::Draining;
                 vec![settle_open(exit)]
             }
-            // A stop that won the race finds nothing left to end.
-            Input::Stop | Input::NoGroup | Input::Tick | Input::Exit(_) | Input::Refused(_) => {
+            // A stop that won the race: the leader ended by itself, but what it left behind is to end too.
+            Input::Stop => {
+                self.phase = Phase::Dying { exit, by: None, until, swept: false };
+                Vec::new()
+            }
+            Input::NoGroup | Input::Tick | Input::Exit(_) | Input::Refused(_) => {
                 self.phase = Phase::Exited { exit, until };
                 Vec::new()
             }
@@ -345,7 +350,7 @@ impl Machine {
         let by = rung.ended_by();
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Dying { exit, by, until: now + OUTPUT_GRACE, swept: false };
+                self.phase = Phase::Dying { exit, by: Some(by), until: now + OUTPUT_GRACE, swept: false };
                 Vec::new()
             }
             Input::Closed => vec![settle(None, Some(by), None), Step::Leave],
@@ -371,12 +376,12 @@ impl Machine {
         now: Duration,
         input: Input,
         exit: Exit,
-        by: EndedBy,
+        by: Option<EndedBy>,
         until: Duration,
         swept: bool,
     ) -> Vec<Step> {
         match input {
-            Input::Closed | Input::Lost(_) => vec![settle(Some(exit), Some(by), None), Step::Leave],
+            Input::Closed | Input::Lost(_) => vec![settle(Some(exit), by, None), Step::Leave],
             Input::Tick if now >= until && !swept => {
                 let until = now + Rung::KillGroup.patience();
                 self.phase = Phase::Dying { exit, by, until, swept: true };
@@ -423,8 +428,8 @@ fn give_up() -> Vec<Step> {
 }
 
 /// The leader is dead; whoever still holds the output has left its group or cannot be reached.
-fn abandon(exit: Exit, by: EndedBy) -> Vec<Step> {
-    vec![Step::Close, settle(Some(exit), Some(by), None), Step::Leave]
+fn abandon(exit: Exit, by: Option<EndedBy>) -> Vec<Step> {
+    vec![Step::Close, settle(Some(exit), by, None), Step::Leave]
 }
 
 /// The status and reason of a command that ended by itself.
@@ -455,5 +460,6 @@ pub fn stopped(reason: Reason) -> Status {
     }
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests;

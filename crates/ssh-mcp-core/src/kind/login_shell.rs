@@ -25,7 +25,8 @@ pub fn answer(nonce: u64, output: &[u8]) -> LoginShell {
     }
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

@@ -1,8 +1,10 @@
-//! The private machines of each kind: what ends a command, how it is ended, what a shell's exit means.
+//! The private machines of each kind: what ends a command, how it is ended, what a shell's exit means, what is looked
+//! for in its output.
 //!
 //! Pure: time comes in as `now` (since the engine's start), actions and deadlines go out.
 
 pub mod command;
 pub mod login_shell;
+pub mod needles;
 pub mod pid_line;
 pub mod shell;

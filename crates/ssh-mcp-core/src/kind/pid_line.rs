@@ -64,18 +64,19 @@ impl PidLine {
             return;
         };
         held.extend_from_slice(bytes);
-        while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
-            let rest = held.split_off(end + 1);
-            let line = std::mem::replace(held, rest);
-            if let Some((before, pid)) = token_line(&self.token, &line) {
+        let mut searched = 0;
+        for line in held.split_inclusive(|byte| *byte == b'\n').take_while(|line| line.ends_with(b"\n")) {
+            searched += line.len();
+            if let Some((before, pid)) = token_line(&self.token, line) {
                 out.extend_from_slice(before);
-                out.append(held);
+                out.extend_from_slice(held.get(searched..).unwrap_or_default());
                 self.state = State::Found(pid);
                 return;
             }
-            *passed += line.len();
-            out.extend_from_slice(&line);
+            out.extend_from_slice(line);
         }
+        held.drain(..searched);
+        *passed += searched;
         if *passed + held.len() > SEARCHED {
             out.append(held);
             self.state = State::GivenUp;
@@ -109,7 +110,8 @@ fn may_become(token: &str, line: &[u8]) -> bool {
         || (1..token.len()).any(|len| token.get(..len).is_some_and(|head| line.ends_with(head)))
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use proptest::prelude::*;
 

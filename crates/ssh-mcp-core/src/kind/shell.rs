@@ -136,7 +136,8 @@ impl Default for InputQueue {
     }
 }
 
-#[cfg(all(test, not(ssh_mcp_loom)))]
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
 

@@ -28,8 +28,10 @@ pub struct Command {
     pub history: ByteHistory,
     /// Why, how and when it ended.
     pub ending: Ending<Facts>,
-    /// Last output or read.
+    /// Last output.
     pub active: Activity,
+    /// Last look at it by a caller.
+    pub read: Activity,
     /// Why somebody who won its word wants it ended.
     stop: OnceCell<Reason>,
     /// Rung for the task that runs it when `stop` was set.
@@ -66,6 +68,7 @@ impl Command {
     pub fn new(spec: CommandSpec, life: Lifecycle, history: ByteHistory, hold: (SessionRef, Place)) -> Self {
         Self {
             active: Activity::new(spec.started),
+            read: Activity::new(spec.started),
             spec,
             life,
             history,

@@ -130,7 +130,7 @@ impl Session {
     pub fn expires(&self) -> Option<Duration> {
         match self.spec.expiry {
             Expiry::Never => None,
-            Expiry::After(idle) => Some(self.active.last() + idle),
+            Expiry::After(idle) => Some(self.active.last().saturating_add(idle)),
         }
     }
 

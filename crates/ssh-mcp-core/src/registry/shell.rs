@@ -32,8 +32,10 @@ pub struct Shell {
     pub input: InputQueue,
     /// Why and when it ended, and what the far side said.
     pub ending: Ending<Option<Exit>>,
-    /// Last input, output or read.
+    /// Last input or output.
     pub active: Activity,
+    /// Last look at it by a caller.
+    pub read: Activity,
     /// Rung for the task that runs it when its end is wanted.
     pub stopped: Notify,
     size: AtomicU64,
@@ -88,6 +90,7 @@ impl Shell {
     ) -> Self {
         Self {
             active: Activity::new(spec.opened),
+            read: Activity::new(spec.opened),
             spec,
             life,
             history,

@@ -230,6 +230,16 @@ impl Unit {
         if number == 0 { "0".to_owned() } else { format!("{}{name}", number / factor) }
     }
 
+    /// Reads a number as a setting of this unit is written; one too large for a number is the largest. Bounds are the
+    /// caller's. None where it is no number of this unit, or a negative one.
+    pub fn read(self, text: &str) -> Option<u64> {
+        match parse(text, self).ok()? {
+            Parsed::Number(number) => Some(number),
+            Parsed::TooLarge => Some(u64::MAX),
+            Parsed::Negative => None,
+        }
+    }
+
     /// Finds the factor of a unit's name, in any case; the empty name is the unit of the setting itself.
     fn factor(self, name: &str) -> Option<u64> {
         let name = name.to_ascii_lowercase();

@@ -134,6 +134,15 @@ fn a_stop_that_meets_a_known_exit_ends_nothing() {
 }
 
 #[test]
+fn a_stop_that_meets_a_known_exit_still_sweeps_what_holds_the_output() {
+    let steps = run(Terminal::None, None, &[(5, exit(0)), (6, Input::Stop)], 10_000);
+    assert!(steps.contains(&(505, Step::KillGroup)), "{steps:?}");
+    let (at, outcome) = settled(&steps);
+    assert_eq!((at, outcome.ended_by, outcome.output), (1_505, None, Output::Ended));
+    assert_eq!(steps.last(), Some(&(1_505, Step::Leave)), "nothing is left draining");
+}
+
+#[test]
 fn a_lost_connection_settles_in_every_phase() {
     for before in
         [vec![], vec![(0, Input::Stop)], vec![(0, exit(1))], vec![(0, Input::Stop), (1, killed("TERM"))]]
