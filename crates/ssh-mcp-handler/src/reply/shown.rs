@@ -65,6 +65,12 @@ impl Shown {
         Self { text, completeness, bytes: head.len() as u64, total, cut }
     }
 
+    /// A piece cut out elsewhere, of `total` bytes there were.
+    pub(crate) fn piece(bytes: &[u8], total: u64, completeness: Completeness) -> Self {
+        let cut = if (bytes.len() as u64) < total { Cut::Truncated } else { Cut::Nothing };
+        Self { text: text::lossy(bytes).into_owned(), completeness, bytes: bytes.len() as u64, total, cut }
+    }
+
     /// A piece put together elsewhere, all of what there is.
     pub(crate) fn whole(text: String) -> Self {
         let bytes = text.len() as u64;

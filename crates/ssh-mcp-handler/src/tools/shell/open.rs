@@ -1,0 +1,251 @@
+//! `ssh_shell_open`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ssh_mcp_core::{
+    lifecycle::AutoRelease,
+    port::ssh::{Pty, PtySize},
+    registry::Shell,
+    settings::{Quantity, Settings, Unit},
+    uri::Scheme,
+};
+use ssh_mcp_engine::{Ensure, OpenShell, OpenedShell, Opening};
+
+use super::{KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint, patience};
+use crate::{
+    args::{self, Arguments},
+    cx::Cx,
+    failure::Failure,
+    next::{self, After},
+    progress::{Beat, EVERY_5_S},
+    reply::{Answer, Body, Completeness, Shown, Text},
+    tools::{Effect, Key, Reach, Repeat, Row, Set, call, process::ContextArgs},
+};
+
+pub(super) const OPEN: Row = Row {
+    name: "ssh_shell_open",
+    title: "Open an interactive shell",
+    description: "Opens an interactive shell on a terminal of a session and returns its SHELL_ID. Take it for programs \
+                  that ask back, for editors, and where directory and variables must stay from one input to the next; \
+                  for single commands take ssh_exec. name makes it easy to find again: with ensure=true an open shell \
+                  of that name on the same host is returned instead of a second one. It lives until it is closed, its \
+                  program ends, its session ends, or nobody uses it for inactivity_ttl.",
+    effect: Effect::Adds,
+    repeat: Repeat::Counts,
+    reach: Reach::Remote,
+    key: Key::Honoured,
+    sets: &[Set::Shell, Set::Core],
+    makes: Some(Scheme::Shell),
+    call: call!(open, OpenArgs, OpenBody),
+};
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OpenArgs {
+    /// Session to open it on.
+    session_id: String,
+    /// Terminal type; vt100 or ansi for simple consoles.
+    #[serde(default = "xterm")]
+    #[schemars(length(min = 1, max = 64))]
+    term: String,
+    /// Columns.
+    #[serde(default = "eighty")]
+    #[schemars(range(min = 1, max = 65_535))]
+    cols: u32,
+    /// Rows.
+    #[serde(default = "twenty_four")]
+    #[schemars(range(min = 1, max = 65_535))]
+    rows: u32,
+    /// Seconds without use after which it is closed; 0 never.
+    inactivity_ttl: Option<u64>,
+    /// Output that is kept, such as 512k or 10m.
+    max_buffer_size: Option<String>,
+    /// Close it when its last subscriber has left.
+    #[serde(default)]
+    release_when_no_subs: bool,
+    /// Wait before that, in milliseconds.
+    #[schemars(range(max = 3_600_000))]
+    grace_ms: Option<u64>,
+    /// A label, unique among the open shells of a host.
+    #[schemars(length(min = 1, max = 128))]
+    name: Option<String>,
+    /// Return an open shell of that name on the same host, or without a name the newest one there.
+    #[serde(default)]
+    ensure: bool,
+    #[serde(flatten)]
+    context: ContextArgs,
+    /// Forget it 5 minutes after its program has ended instead of an hour.
+    #[serde(default)]
+    auto_close: bool,
+    /// Longest wait for first output, in seconds; ends when output pauses.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    wait_secs: f64,
+}
+
+impl Arguments for OpenArgs {
+    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
+        vec![
+            ("inactivity_ttl", json!(settings.shell_inactivity.to_number() / 1000)),
+            ("max_buffer_size", json!(Unit::Bytes.show(settings.shell_history as u64))),
+            ("grace_ms", json!(settings.lifecycle_grace.to_number())),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct OpenBody {
+    session_id: String,
+    shell_id: String,
+    term: String,
+    cols: u32,
+    rows: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<String>,
+    created: bool,
+    reused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initial_buffer: Option<String>,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+impl Body for OpenBody {
+    const STATUSES: &'static [&'static str] = &["ok", "reused"];
+
+    fn write(&self, text: &mut Text) {
+        text.key("SHELL_ID", &self.shell_id);
+        text.key("SESSION_ID", &self.session_id);
+        text.key("TERM", format_args!("{} {}x{}", self.term, self.cols, self.rows));
+        text.maybe("AGENT_ID", self.agent_id.as_ref());
+        text.key("CREATED", self.created);
+        text.key("REUSED", self.reused);
+        text.maybe("MATCHED_BY", self.matched_by);
+        self.standing.write(text);
+        text.maybe("INITIAL_BUFFER", self.initial_buffer.as_ref());
+    }
+}
+
+async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
+    let wait = patience(args.wait_secs);
+    let ask = args.into_open(cx)?;
+    let OpenedShell { shell, how } = cx.engine.open_shell(&cx.owner, ask).await?;
+    let (status, matched_by) = match how {
+        Opening::Created => ("ok", None),
+        Opening::Reused { matched_by } => ("reused", Some(matched_by)),
+    };
+    let initial_buffer = match how {
+        Opening::Created => first_output(cx, &shell, wait).await,
+        Opening::Reused { .. } => None,
+    };
+    let PtySize { cols, rows } = shell.size();
+    let body = OpenBody {
+        session_id: shell.spec.session.to_string(),
+        shell_id: shell.spec.id.to_string(),
+        term: shell.spec.term.clone(),
+        cols,
+        rows,
+        agent_id: shell.spec.agent.clone(),
+        created: how == Opening::Created,
+        reused: how != Opening::Created,
+        matched_by,
+        initial_buffer,
+        standing: Standing::of(cx, &shell).await,
+    };
+    if !body.standing.running {
+        return Ok(Answer::new(status, body));
+    }
+    let next = next::next(&cx.catalogue, After::ShellOpened(shell.spec.id));
+    Ok(Answer::new(status, body).with_hint(awaited_hint(cx, &shell)).with_next(next))
+}
+
+impl OpenArgs {
+    fn into_open(self, cx: &Cx) -> Result<OpenShell, Failure> {
+        let settings = cx.settings();
+        if !self.term.chars().all(|c| c.is_ascii_graphic()) {
+            let shown = args::shown("term", &Value::from(self.term));
+            return Err(Failure::argument(format!(
+                "term must be the name of a terminal type, without spaces; got {shown}"
+            )));
+        }
+        let history = match self.max_buffer_size {
+            Some(text) => buffer_size(&text)?,
+            None => settings.shell_history,
+        };
+        let context = self.context.parse()?;
+        Ok(OpenShell {
+            session: cx.session(&self.session_id)?.spec.id,
+            pty: Pty { term: self.term, size: PtySize { cols: self.cols, rows: self.rows } },
+            context,
+            inactivity: match self.inactivity_ttl {
+                Some(secs) => Option::from_number(secs.saturating_mul(1000)),
+                None => settings.shell_inactivity,
+            },
+            history,
+            auto_release: match self.release_when_no_subs {
+                true => AutoRelease::On,
+                false => AutoRelease::Off,
+            },
+            grace: self.grace_ms.map_or(settings.lifecycle_grace, Duration::from_millis),
+            name: self.name,
+            ensure: if self.ensure { Ensure::Yes } else { Ensure::No },
+            retention: if self.auto_close { KEPT_SHORTLY } else { KEPT },
+        })
+    }
+}
+
+/// A history's size as a call gives it, within the bounds of the setting it overrides.
+fn buffer_size(text: &str) -> Result<usize, Failure> {
+    let rows = Settings::rows();
+    let bounds = rows.iter().find(|row| row.name == BUFFER_SETTING).and_then(|row| row.bounds);
+    let (min, max) = bounds.map_or((0, u64::MAX), |bounds| (bounds.min, bounds.max));
+    match Unit::Bytes.read(text.trim()) {
+        Some(size) if (min..=max).contains(&size) => Ok(usize::from_number(size)),
+        Some(_) | None => {
+            let shown = args::shown("max_buffer_size", &Value::from(text));
+            let (min, max) = (Unit::Bytes.show(min), Unit::Bytes.show(max));
+            Err(Failure::argument(format!(
+                "max_buffer_size must be a size from {min} to {max}, such as 512k or 10m; got {shown}"
+            )))
+        }
+    }
+}
+
+/// The setting `max_buffer_size` overrides; its bounds are the parameter's.
+const BUFFER_SETTING: &str = "SSH_SHELL_MAX_BUFFER_SIZE";
+
+/// The beginning of what a new shell prints: after a moment that the settings give, or as long as the call is willing to
+/// wait. It is a look, nothing is drained.
+async fn first_output(cx: &Cx, shell: &std::sync::Arc<Shell>, wait: Duration) -> Option<String> {
+    let settings = cx.settings();
+    let (patience, quiet) = match (wait.is_zero(), settings.shell_peek) {
+        (true, None) => return None,
+        (true, Some(peek)) => (peek, settings.shell_peek_quiet),
+        (false, _) => (wait, SETTLED),
+    };
+    let waited = cx.engine.await_shell_quiet(shell, 0, patience, quiet);
+    let beat = || Beat { progress: 0, total: None, message: "waiting for the shell's first output".into() };
+    // However the wait ends, the answer says what there is.
+    _ = cx.progress.while_waiting(EVERY_5_S, waited, beat).await;
+    let max = settings.shell_peek_bytes;
+    // One byte more, so that a character at the border is cut off whole.
+    let window = shell.history.read(0, max + 1);
+    let shown = Shown::oldest(&window.bytes, max, Completeness::Partial);
+    (!shown.text.is_empty()).then_some(shown.text)
+}
+
+fn xterm() -> String {
+    "xterm".into()
+}
+
+fn eighty() -> u32 {
+    80
+}
+
+fn twenty_four() -> u32 {
+    24
+}

@@ -1,0 +1,307 @@
+//! `ssh_shell_read` and `ssh_shell_wait_for`: what comes out of a shell.
+
+use std::{sync::Arc, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ssh_mcp_core::{code::Code, registry::Shell, settings::Settings};
+use ssh_mcp_engine::{Observable, ShellMatch, ShellWait};
+
+use super::{
+    Output, Standing, newest, patience, skipped_hint,
+    unread::{self, Drain, Piece},
+    yes,
+};
+use crate::{
+    args::{Arguments, Rule},
+    cx::Cx,
+    failure::Failure,
+    next::{self, After},
+    progress::{Beat, EVERY_5_S, EVERY_SECOND, Waiting},
+    reply::{Answer, Body, Text},
+    tools::{Effect, Key, Reach, Repeat, Row, Set, call},
+};
+
+pub(super) const READ: Row = Row {
+    name: "ssh_shell_read",
+    title: "Read what a shell printed",
+    description: "Returns output of a shell that has not been read yet, and drains it unless clear=false. from=tail \
+                  gives the newest part, and what it passes over counts as read; from=head gives the oldest, so that \
+                  repeated calls give everything. wait=true waits for min_bytes first. To wait for a prompt or a word \
+                  take ssh_shell_wait_for; do not call this in a loop. CLOSED: the shell has ended and its output can \
+                  still be read.",
+    effect: Effect::Adds,
+    repeat: Repeat::Harmless,
+    reach: Reach::Held,
+    key: Key::Ignored,
+    sets: &[Set::Shell, Set::Core],
+    makes: None,
+    call: call!(read, ReadArgs, ReadBody),
+};
+
+pub(super) const WAIT_FOR: Row = Row {
+    name: "ssh_shell_wait_for",
+    title: "Wait for text in a shell",
+    description: "Waits until a shell prints one of several plain texts (no patterns) and returns the output up to the \
+                  end of the first that appears; what comes behind it stays for the next call. Unread output counts, so \
+                  a text that is already there is found at once. Colours and cursor movements within a text do not \
+                  matter. Take it after every input to wait for the prompt or an answer; it starts and ends nothing.",
+    effect: Effect::ReadOnly,
+    repeat: Repeat::Harmless,
+    reach: Reach::Held,
+    key: Key::Ignored,
+    sets: &[Set::Shell, Set::Core],
+    makes: None,
+    call: call!(wait_for, WaitArgs, WaitBody),
+};
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct ReadArgs {
+    /// Shell to read.
+    shell_id: String,
+    /// Drain what is shown.
+    #[serde(default = "yes")]
+    clear: bool,
+    /// Newest or oldest unread output.
+    #[serde(default)]
+    from: From,
+    /// Most bytes of output.
+    #[schemars(range(min = 1))]
+    max_output_bytes: Option<u64>,
+    /// Wait for output first.
+    #[serde(default)]
+    wait: bool,
+    /// Longest wait in seconds, at most 300.
+    #[serde(default = "thirty")]
+    wait_timeout_secs: u64,
+    /// Unread bytes to wait for.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    min_bytes: u64,
+}
+
+/// Which end of the unread output is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum From {
+    #[default]
+    Tail,
+    Head,
+}
+
+impl Arguments for ReadArgs {
+    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
+        vec![("max_output_bytes", json!(settings.output_default))]
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReadBody {
+    shell_id: String,
+    #[serde(flatten)]
+    output: Output,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+impl Body for ReadBody {
+    const STATUSES: &'static [&'static str] = &["open", "closed", "timeout"];
+
+    fn write(&self, text: &mut Text) {
+        text.key("SHELL_ID", &self.shell_id);
+        self.output.write(text);
+        self.standing.write(text);
+        self.output.write_block(text);
+    }
+}
+
+async fn read(cx: &Cx, args: ReadArgs) -> Result<Answer<ReadBody>, Failure> {
+    let max = cx.output_bytes(args.max_output_bytes);
+    if args.min_bytes > max as u64 {
+        return Err(Failure::argument(format!(
+            "min_bytes must be at most max_output_bytes, which is {max}; got the number {}",
+            args.min_bytes
+        )));
+    }
+    let shell = cx.shell(&args.shell_id)?;
+    let _observer = cx.engine.observe(Observable::Shell(&shell));
+    let drain = if args.clear { Drain::Shown } else { Drain::Nothing };
+    let take = |drain| match args.from {
+        From::Tail => newest(&shell, max, drain),
+        From::Head => unread::take(&shell.drained, drain, |at| Piece::oldest(&shell.history, at, max)),
+    };
+    let (status, drain, piece) = match args.wait {
+        // The status is older than the output: what is called closed shows all that came.
+        false => (word(&shell), drain, take(drain)),
+        true => {
+            let deadline = cx.engine.clock().now() + patience(args.wait_timeout_secs as f64);
+            let work = async {
+                loop {
+                    let status = match await_unread(cx, &shell, args.min_bytes, deadline).await {
+                        ShellWait::Bytes => word(&shell),
+                        ShellWait::Ended => "closed",
+                        ShellWait::Patience => "timeout",
+                    };
+                    let piece = take(drain);
+                    // Another reader can have been quicker.
+                    if status != "open" || !piece.is_empty() {
+                        break (status, drain, piece);
+                    }
+                }
+            };
+            let beat = || Beat {
+                progress: shell.history.mark().end,
+                total: None,
+                message: "waiting for the shell's output".into(),
+            };
+            match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
+                Waiting::Done(done) => done,
+                Waiting::Cancelled => ("timeout", Drain::Nothing, take(Drain::Nothing)),
+            }
+        }
+    };
+    let hint = skipped_hint(&shell, &piece, drain);
+    let body = ReadBody {
+        shell_id: shell.spec.id.to_string(),
+        output: Output::new(&shell, &piece, drain),
+        standing: Standing::of(cx, &shell).await,
+    };
+    Ok(Answer::new(status, body).with_hint(hint))
+}
+
+/// Waits until `min` bytes can be shown. Bytes of a character that is not complete cannot yet, and another call may take
+/// what came; then the wait goes on.
+async fn await_unread(cx: &Cx, shell: &Arc<Shell>, min: u64, deadline: Duration) -> ShellWait {
+    let clock = cx.engine.clock();
+    loop {
+        let at = shell.drained.value();
+        let (ready, unread) = unread::available(&shell.history, at);
+        if ready >= min {
+            return ShellWait::Bytes;
+        }
+        let held = at.max(shell.history.mark().base);
+        let left = deadline.saturating_sub(clock.now());
+        match cx.engine.await_shell_bytes(shell, held, min.max(unread + 1), left).await {
+            ShellWait::Bytes => {}
+            ended @ (ShellWait::Ended | ShellWait::Patience) => return ended,
+        }
+    }
+}
+
+/// The status of a shell as a read tells it.
+fn word(shell: &Shell) -> &'static str {
+    if shell.is_running() { "open" } else { "closed" }
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct WaitArgs {
+    /// Shell to watch.
+    shell_id: String,
+    /// 1 to 16 texts of at most 1024 bytes; the first that appears ends the wait.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1)))]
+    patterns: Vec<String>,
+    /// Longest wait in seconds, at most 300.
+    #[serde(default = "thirty")]
+    timeout_secs: u64,
+    /// Most bytes of output; the newest are kept.
+    #[schemars(range(min = 1))]
+    max_output_bytes: Option<u64>,
+    /// Drain what is shown.
+    #[serde(default = "yes")]
+    clear: bool,
+}
+
+impl Arguments for WaitArgs {
+    const CODES: &'static [(&'static str, Rule, Code)] = &[
+        ("patterns", Rule::Present, Code::EmptyPatterns),
+        ("patterns", Rule::Least, Code::EmptyPatterns),
+        ("patterns", Rule::Most, Code::TooManyPatterns),
+    ];
+
+    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
+        vec![("max_output_bytes", json!(settings.output_default))]
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct WaitBody {
+    shell_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched_pattern: Option<String>,
+    #[serde(flatten)]
+    output: Output,
+    pending_output_chars: u64,
+}
+
+impl Body for WaitBody {
+    const STATUSES: &'static [&'static str] = &["matched", "timeout", "closed"];
+
+    fn write(&self, text: &mut Text) {
+        text.key("SHELL_ID", &self.shell_id);
+        text.maybe("MATCHED_PATTERN", self.matched_pattern.as_ref());
+        self.output.write(text);
+        text.key("PENDING_OUTPUT_CHARS", self.pending_output_chars);
+        self.output.write_block(text);
+    }
+}
+
+async fn wait_for(cx: &Cx, args: WaitArgs) -> Result<Answer<WaitBody>, Failure> {
+    if let Some((at, long)) =
+        args.patterns.iter().enumerate().find(|(_, pattern)| pattern.len() > LONGEST_PATTERN)
+    {
+        return Err(Failure::new(
+            Code::PatternTooLong,
+            format!("patterns[{at}] must be at most {LONGEST_PATTERN} bytes; got {}", long.len()),
+        ));
+    }
+    let shell = cx.shell(&args.shell_id)?;
+    let max = cx.output_bytes(args.max_output_bytes);
+    let timeout = patience(args.timeout_secs as f64);
+    let clock = cx.engine.clock();
+    let began = clock.now();
+    let work = cx.engine.await_shell_match(&shell, shell.drained.value(), &args.patterns, timeout);
+    let beat = || Beat {
+        progress: clock.now().saturating_sub(began).as_secs(),
+        total: Some(timeout.as_secs()),
+        message: "waiting for the shell to print one of the texts".into(),
+    };
+    let waited = match cx.progress.while_waiting(EVERY_SECOND, work, beat).await {
+        Waiting::Done(waited) => Some(waited),
+        Waiting::Cancelled => None,
+    };
+    let drain = if args.clear && waited.is_some() { Drain::Shown } else { Drain::Nothing };
+    let id = shell.spec.id;
+    let (status, matched, until, next) = match waited {
+        Some(ShellMatch::Matched { pattern, end }) => (
+            "matched",
+            args.patterns.into_iter().nth(pattern),
+            end,
+            next::next(&cx.catalogue, After::ShellMatched(id)),
+        ),
+        Some(ShellMatch::Ended) => ("closed", None, u64::MAX, Vec::new()),
+        Some(ShellMatch::Patience) | None => {
+            ("timeout", None, u64::MAX, next::next(&cx.catalogue, After::ShellQuiet(id)))
+        }
+    };
+    let piece = unread::take(&shell.drained, drain, |at| Piece::newest(&shell.history, at, until, max));
+    let hint = skipped_hint(&shell, &piece, drain);
+    let body = WaitBody {
+        shell_id: id.to_string(),
+        matched_pattern: matched,
+        output: Output::new(&shell, &piece, drain),
+        pending_output_chars: unread::characters(&shell.history, &shell.drained).await,
+    };
+    Ok(Answer::new(status, body).with_hint(hint).with_next(next))
+}
+
+/// Bytes of one pattern.
+const LONGEST_PATTERN: usize = 1024;
+
+fn thirty() -> u64 {
+    30
+}
+
+fn one() -> u64 {
+    1
+}
