@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use ssh_mcp_core::settings::{Binary, Settings};
 
+use crate::http;
+
 /// The command line of one binary.
 pub trait Flags: Parser {
     /// Whose command line it is.
@@ -113,6 +115,10 @@ impl Flags for HttpFlags {
             "--grace-secs" => self.grace_secs.clone(),
             other => self.common.text(other),
         }
+    }
+
+    fn check(settings: &Settings) -> Result<(), String> {
+        http::check(settings).map_err(|error| error.to_string())
     }
 }
 

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     flags::{HttpFlags, StdioFlags},
-    http::Room,
+    http::{Room, Span},
     signals::Signals,
     sources::{Loaded, Start},
 };
@@ -126,7 +126,13 @@ async fn serve_http(settings: Arc<Settings>) -> u8 {
     let shared = assemble(settings);
     let (made, engine) = (Arc::clone(&shared), Arc::clone(shared.engine()));
     let running = bound.serve(
-        move || Handler::new(Arc::clone(&made), Transport::HttpSession),
+        move |span| {
+            let transport = match span {
+                Span::Session => Transport::HttpSession,
+                Span::Request => Transport::HttpStateless,
+            };
+            Handler::new(Arc::clone(&made), transport)
+        },
         move || if engine.has_room() { Room::Left } else { Room::Full },
     );
     let signal = signals.next().await;

@@ -157,6 +157,14 @@ fn check_config_lists_problems_and_leaves() {
 }
 
 #[test]
+fn check_config_looks_into_the_token_file() {
+    let check = |name| run::<HttpFlags>(&["--check-config"], &[("MCP_AUTH_TOKEN_FILE", name)], &[]);
+    let missing = check("/nowhere/token");
+    assert_eq!(missing.exit, exit(2));
+    assert!(missing.complaints.contains("/nowhere/token"));
+}
+
+#[test]
 fn print_config_shows_value_origin_and_range_and_no_secret() {
     let planted = "plantedplantedplanted";
     let variables = [("MCP_AUTH_TOKEN", planted), ("SSH_MAX_RETRIES", "5")];
