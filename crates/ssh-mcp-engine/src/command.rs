@@ -8,7 +8,9 @@ use ssh_mcp_core::{
     history::{ByteHistory, Origin},
     id::SessionId,
     kind::{
-        command::{Exit, Facts, Input, Machine, Outcome, Step, Terminal, natural, stopped},
+        command::{
+            Exit, Facts, Input, Machine, OUTPUT_GRACE, Outcome, Output, Step, Terminal, natural, stopped,
+        },
         login_shell::{self, LoginShell},
         pid_line::PidLine,
     },
@@ -27,7 +29,10 @@ use ssh_mcp_core::{
     target_names, text,
 };
 
-use crate::{Engine, Observable, StartError, clock};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Clock, Engine, Observable, StartError, clock, session::while_open, tasks::Tasks};
 
 /// What a caller wants run.
 #[derive(Debug, Clone)]
@@ -88,11 +93,12 @@ impl Engine {
     /// # Errors
     /// See [`StartError`]; then nothing runs.
     pub async fn exec(self: &Arc<Self>, owner: &Owner, ask: Exec) -> Result<Arc<Command>, StartError> {
-        let _pass = self.gate.enter().ok_or(StartError::Draining)?;
+        self.creating(|| StartError::Draining, self.start_command(owner, ask)).await
+    }
+
+    async fn start_command(self: &Arc<Self>, owner: &Owner, ask: Exec) -> Result<Arc<Command>, StartError> {
         let session = self.session(owner, ask.session).map_err(StartError::Session)?;
-        let id = session.spec.id;
-        let missing = || StartError::Session(self.unknown(&self.registries.sessions, owner, id));
-        let hold = SessionRef::take(&session.life).ok_or_else(missing)?;
+        let hold = SessionRef::take(&session.life).ok_or_else(|| self.ending(&session))?;
         let limit = session.commands.limit();
         let place = session.commands.take().ok_or(StartError::TooManyCommands { limit })?;
         self.ask_login_shell(&session);
@@ -113,25 +119,22 @@ impl Engine {
         let life = Lifecycle::owned(ask.auto_release);
         let command = Arc::new(Command::new(spec, life, ByteHistory::new(ask.history), (hold, place)));
         self.registries.commands.publish(Arc::clone(&command));
-        let confirmed = session.life.confirm();
-        if confirmed == Confirmed::Ending {
-            // Either the cascade found it or it ends itself here; its task settles it like any other.
-            _ = command.stop(Reason::CascadeDisconnect);
-        }
-        tracing::info!(
-            target: target_names::MAIN,
-            command_id = %command.spec.id,
-            session_id = %session.spec.id,
-            "command started"
-        );
-        tracing::debug!(target: target_names::MAIN, command_id = %command.spec.id, text = %text_for_log(&ask.command), "command");
-        let Channel { events, control } = channel;
-        let engine = Arc::clone(self);
-        let running =
-            Running { engine, session, command: Arc::clone(&command), terminal: ask.terminal, control };
-        self.tasks.spawn(running.run(ask, events));
-        if confirmed == Confirmed::Ending {
-            return Err(missing());
+        // On an ending session either the cascade has found it, or it is refused here. Its task settles it either
+        // way and starts nothing.
+        let refused = session.life.confirm() == Confirmed::Ending
+            && command.stop(Reason::CascadeDisconnect) == Close::Won;
+        let running = Running {
+            tasks: self.tasks.clone(),
+            clock: self.clock,
+            session: Arc::clone(&session),
+            command: Arc::clone(&command),
+            terminal: ask.terminal,
+            control: channel.control,
+        };
+        self.tasks.spawn(running.run(ask, channel.events));
+        if refused {
+            self.registries.commands.withdraw(command.spec.id);
+            return Err(self.ending(&session));
         }
         self.arm(Observable::Command(&command));
         Ok(command)
@@ -160,18 +163,29 @@ impl Engine {
     /// Resolves when the end is recorded.
     pub(crate) async fn command_ended(&self, command: &Command) {
         let mut watch = command.history.watch();
-        while command.ending.get().is_none() {
+        // The history's mark is the last thing that is set: place and reference have been given back.
+        while !command.history.mark().ended {
             watch.changed().await;
         }
     }
 
-    /// Opens a channel; a session whose connection turns out dead is closed on the way.
+    /// Opens a channel; a session whose connection turns out dead is closed on the way, and one that ends meanwhile
+    /// is not waited for.
     pub(crate) async fn channel(self: &Arc<Self>, session: &Arc<Session>) -> Result<Channel, StartError> {
-        let opened = session.link.open(CHANNEL_PATIENCE).await;
+        let opened = while_open(session, session.link.open(CHANNEL_PATIENCE)).await;
+        // The end of a call is a use too: the session's time begins when nothing holds it any more.
+        session.active.touch(self.clock.now());
+        let opened = opened.ok_or_else(|| self.ending(session))?;
         if let Err(ChannelError::Lost(lost)) = &opened {
-            self.lose(session, &lost.cause);
+            // Whoever else ends it at this moment has won.
+            _ = self.lose(session, &lost.cause);
         }
         Ok(opened?)
+    }
+
+    /// The refusal of a session that takes nothing new.
+    pub(crate) fn ending(&self, session: &Session) -> StartError {
+        StartError::Session(self.unknown(&self.registries.sessions, &session.spec.owner, session.spec.id))
     }
 
     /// Asks, once per session, whether the login shell is a POSIX one; nobody waits for it here.
@@ -181,7 +195,7 @@ impl Engine {
         self.tasks.spawn(async move {
             let nonce = clock::random();
             let question = login_shell::question(nonce);
-            let asked = tokio::time::timeout(QUESTION, collect(&session, question)).await;
+            let asked = tokio::time::timeout(QUESTION, collect(&session, question, Duration::ZERO)).await;
             // A failure is not kept: dropping the run lets the next command ask again.
             if let Ok(Some(output)) = asked {
                 run.complete(login_shell::answer(nonce, &output));
@@ -191,33 +205,38 @@ impl Engine {
 }
 
 /// Runs a short command of the product's own and takes its standard output; none if it could not be run.
-async fn collect(session: &Session, command: String) -> Option<Vec<u8>> {
-    let mut channel = session.link.open(Duration::ZERO).await.ok()?;
+async fn collect(session: &Session, command: String, patience: Duration) -> Option<Vec<u8>> {
+    // Also on a session that is being disconnected: its commands are ended by this.
+    let mut channel = session.link.open(patience).await.ok()?;
     channel.control.start(Start::Exec { command, pty: None }).await.ok()?;
     channel.control.finish_input().await.ok()?;
     let mut output = Vec::new();
+    // The exit may overtake output, and a child of the login files may keep the channel open.
+    let mut grace = pin!(tokio::time::sleep(QUESTION));
     loop {
-        match poll_fn(|cx| channel.events.poll_event(cx)).await {
+        let event = tokio::select! {
+            biased;
+            event = poll_fn(|cx| channel.events.poll_event(cx)) => event,
+            () = grace.as_mut() => return Some(output),
+        };
+        match event {
             ChannelEvent::Data(Origin::Stdout, bytes) if output.len() < 64 * 1024 => {
                 output.extend_from_slice(&bytes)
             }
             ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
-            ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } | ChannelEvent::Closed => {
-                return Some(output);
+            ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
+                grace.as_mut().reset(Instant::now() + OUTPUT_GRACE);
             }
+            ChannelEvent::Closed => return Some(output),
             ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,
         }
     }
 }
 
-/// The command's text for a debug line.
-fn text_for_log(command: &str) -> String {
-    text::cut(&text::one_line(command), 200).into_owned()
-}
-
 /// The task of one command: the only one that appends to its history and records its end.
 struct Running {
-    engine: Arc<Engine>,
+    tasks: Tasks,
+    clock: Clock,
     session: Arc<Session>,
     command: Arc<Command>,
     terminal: Terminal,
@@ -233,9 +252,33 @@ enum Event {
 
 impl Running {
     async fn run(self, ask: Exec, mut events: Box<dyn ChannelEvents>) {
-        let mut pid_line = self.pid_line().await;
+        let mut pid_line = tokio::select! {
+            biased;
+            () = self.command.stopped.notified() => {
+                // Asked to end before anything was started, so nothing is.
+                self.tasks.spawn(self.control.close());
+                let nothing = Outcome { exit: None, ended_by: None, fault: None, output: Output::Ended };
+                return self.settle(nothing, &mut PidLine::absent());
+            }
+            pid_line = self.pid_line() => pid_line,
+        };
+        tracing::info!(
+            target: target_names::MAIN,
+            command_id = %self.command.spec.id,
+            session_id = %self.session.spec.id,
+            "command started"
+        );
+        tracing::debug!(
+            target: target_names::MAIN,
+            command_id = %self.command.spec.id,
+            text = %text::cut(&text::one_line(&ask.command), 200),
+            "command"
+        );
         let mut machine = Machine::new(ask.terminal, self.command.spec.ends);
-        self.start(ask, &pid_line);
+        let input = CancellationToken::new();
+        let _no_longer_than_this = input.clone().drop_guard();
+        self.start(ask, &pid_line, input.clone());
+        // Whether the machine has heard of the stop.
         let mut told = false;
         let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
@@ -244,7 +287,7 @@ impl Running {
             if wanted != armed {
                 armed = wanted;
                 if let Some(at) = wanted {
-                    deadline.as_mut().reset(self.engine.clock.instant(at));
+                    deadline.as_mut().reset(self.clock.instant(at));
                 }
             }
             // Stops and deadlines come before output, so that a flood cannot hold them up.
@@ -254,9 +297,11 @@ impl Running {
                 () = deadline.as_mut(), if armed.is_some() => Event::Deadline,
                 event = poll_fn(|cx| events.poll_event(cx)) => Event::Channel(event),
             };
-            let input = match event {
+            let news = match event {
                 Event::Stopped => {
                     told = true;
+                    // What is still to be written must not stand before the interrupt character.
+                    input.cancel();
                     Input::Stop
                 }
                 Event::Deadline => {
@@ -274,22 +319,26 @@ impl Running {
                 Event::Channel(ChannelEvent::Closed) => Input::Closed,
                 Event::Channel(ChannelEvent::Lost(lost)) => Input::Lost(lost.cause),
             };
-            let now = self.engine.clock.now();
-            let mut steps: VecDeque<Step> = machine.on(now, input).into();
+            let now = self.clock.now();
+            let mut steps: VecDeque<Step> = machine.on(now, news).into();
             while let Some(step) = steps.pop_front() {
                 match step {
-                    Step::Claim => _ = self.command.life.close(),
+                    Step::Claim => {
+                        if self.command.life.close() == Close::Lost && !told {
+                            // Somebody else has won; the reason follows at once, and settling needs it.
+                            self.command.stopped.notified().await;
+                            told = true;
+                            steps.extend(machine.on(now, Input::Stop));
+                        }
+                    }
                     Step::Expire => _ = self.command.stop(Reason::TimedOut),
                     Step::Interrupt => self.ask(self.control.send(Bytes::from_static(b"\x03"))),
                     Step::Signal(signal) => self.ask(self.control.signal(signal)),
                     Step::KillGroup => match pid_line.pid() {
-                        Some(pid) => self.engine.tasks.spawn(kill_group(Arc::clone(&self.session), pid)),
+                        Some(pid) => self.tasks.spawn(kill_group(Arc::clone(&self.session), pid)),
                         None => steps.extend(machine.on(now, Input::NoGroup)),
                     },
-                    Step::Close => {
-                        let close = self.control.close();
-                        self.engine.tasks.spawn(close);
-                    }
+                    Step::Close => self.tasks.spawn(self.control.close()),
                     Step::Settle(outcome) => self.settle(outcome, &mut pid_line),
                     Step::Leave => return,
                 }
@@ -314,7 +363,7 @@ impl Running {
     /// Starts the command and writes its input, which is then at its end.
     ///
     /// In a task of its own: a program that does not read must not keep this one from draining the channel.
-    fn start(&self, ask: Exec, pid_line: &PidLine) {
+    fn start(&self, ask: Exec, pid_line: &PidLine, stopped: CancellationToken) {
         let line = ask.context.command(&ask.command);
         let command = if pid_line.is_searching() { pid_line.prefix(&line) } else { line };
         let pty = match ask.terminal {
@@ -322,29 +371,17 @@ impl Running {
             Terminal::None => None,
         };
         let control = Arc::clone(&self.control);
-        self.engine.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             // A channel that is gone reports that by an event of its own.
-            if control.start(Start::Exec { command, pty }).await.is_err() {
-                return;
+            if control.start(Start::Exec { command, pty }).await.is_ok() {
+                _ = stopped.run_until_cancelled(write_all(&*control, ask.input, ask.terminal)).await;
             }
-            let whole_lines = ask.input.as_ref().is_none_or(|input| input.ends_with(b"\n"));
-            if let Some(input) = ask.input
-                && control.send(input).await.is_err()
-            {
-                return;
-            }
-            _ = match ask.terminal {
-                Terminal::None => control.finish_input().await,
-                // A terminal ends its input by a character; behind an unfinished line the first only flushes it.
-                Terminal::Pty if whole_lines => control.send(Bytes::from_static(b"\x04")).await,
-                Terminal::Pty => control.send(Bytes::from_static(b"\x04\x04")).await,
-            };
         });
     }
 
     /// A request beside the reading: waiting for it here could stop the very loop that has to send it.
     fn ask(&self, request: BoxFuture<'static, Result<(), ChannelGone>>) {
-        self.engine.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             _ = request.await;
         });
     }
@@ -359,7 +396,7 @@ impl Running {
         } else {
             self.command.history.append(origin, bytes);
         }
-        let now = self.engine.clock.now();
+        let now = self.clock.now();
         self.command.active.touch(now);
         self.session.active.touch(now);
     }
@@ -375,7 +412,7 @@ impl Running {
             Some(reason) => (stopped(reason), reason),
             None => natural(&outcome),
         };
-        let now = self.engine.clock.now();
+        let now = self.clock.now();
         let Outcome { exit, ended_by, fault, output } = outcome;
         let facts = Facts { status, exit, ended_by, fault, output, pid: pid_line.pid() };
         tracing::info!(
@@ -396,6 +433,27 @@ impl Running {
 }
 
 /// Kills a process group by a command of its own, for servers that drop signal requests.
+///
+/// It may wait for a channel as long as the ladder waits for its success.
 async fn kill_group(session: Arc<Session>, pid: u32) {
-    _ = tokio::time::timeout(QUESTION, collect(&session, format!("kill -KILL -- -{pid}"))).await;
+    let kill = collect(&session, format!("kill -KILL -- -{pid}"), Duration::from_secs(1));
+    _ = tokio::time::timeout(QUESTION, kill).await;
+}
+
+/// Writes the input of a command and ends it.
+async fn write_all(
+    control: &dyn ChannelControl,
+    input: Option<Bytes>,
+    terminal: Terminal,
+) -> Result<(), ChannelGone> {
+    let whole_lines = input.as_ref().is_none_or(|input| input.ends_with(b"\n"));
+    if let Some(input) = input {
+        control.send(input).await?;
+    }
+    match terminal {
+        Terminal::None => control.finish_input().await,
+        // A terminal ends its input by a character; behind an unfinished line the first only flushes it.
+        Terminal::Pty if whole_lines => control.send(Bytes::from_static(b"\x04")).await,
+        Terminal::Pty => control.send(Bytes::from_static(b"\x04\x04")).await,
+    }
 }

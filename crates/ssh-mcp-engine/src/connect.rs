@@ -7,7 +7,7 @@ use ssh_mcp_core::{
     flight::Flight,
     history::StateHistory,
     id::SessionId,
-    lifecycle::{Ending, SessionLife},
+    lifecycle::{Ending, SessionLife, Touched},
     owner::Owner,
     port::ssh::{ConnectError, ConnectRequest, Connected, Transience},
     quota::{Place, Quota},
@@ -17,7 +17,7 @@ use ssh_mcp_core::{
     target_names,
 };
 
-use crate::Engine;
+use crate::{Engine, session::while_open};
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
@@ -129,49 +129,64 @@ impl Engine {
         ask: Connect,
         progress: Progress<'_>,
     ) -> Result<ConnectAnswer, ConnectFailure> {
-        let _pass = self.gate.enter().ok_or(ConnectFailure::Draining)?;
+        self.creating(|| ConnectFailure::Draining, self.reuse_or_open(owner, ask, progress)).await
+    }
+
+    async fn reuse_or_open(
+        self: &Arc<Self>,
+        owner: &Owner,
+        ask: Connect,
+        progress: Progress<'_>,
+    ) -> Result<ConnectAnswer, ConnectFailure> {
+        let deadline = ask.overall.map(|overall| self.clock.now().saturating_add(overall));
+        let mut replaced = 0;
         if let Some(id) = ask.session
             && let Ok(session) = self.session(owner, id)
-            && self.is_healthy(&session).await
         {
-            return Ok(ConnectAnswer::Reused { session, replaced: 0 });
+            if self.is_healthy(&session).await && self.touch(&session) == Touched::Kept {
+                return Ok(ConnectAnswer::Reused { session, replaced });
+            }
+            replaced += self.drop_dead(&mut vec![session]);
         }
         let target = ask.target.clone().ok_or(ConnectFailure::NoTarget)?;
-
-        let mut replaced = 0;
         match ask.reuse {
             Reuse::ForceNew => {}
             Reuse::Suggest => {
-                let matches = self.matches(owner, &target, ask.agent.as_deref());
+                let mut matches = self.probed_matches(owner, &target, ask.agent.as_deref()).await;
+                matches.retain(|session| session.is_open());
                 if !matches.is_empty() {
-                    for session in &matches {
-                        _ = self.is_healthy(session).await;
-                    }
                     return Ok(ConnectAnswer::Suggested { matches });
                 }
             }
             Reuse::Auto => {
-                for session in self.matches(owner, &target, ask.agent.as_deref()) {
-                    if self.is_healthy(&session).await {
-                        return Ok(ConnectAnswer::Reused { session, replaced });
-                    }
-                    self.lose(&session, "no answer to a keepalive");
-                    replaced += 1;
+                let mut matches = self.probed_matches(owner, &target, ask.agent.as_deref()).await;
+                replaced += self.drop_dead(&mut matches);
+                if let Some(session) =
+                    matches.into_iter().find(|session| self.touch(session) == Touched::Kept)
+                {
+                    return Ok(ConnectAnswer::Reused { session, replaced });
                 }
             }
         }
         let limit = self.sessions.limit();
         let place = self.sessions.take().ok_or(ConnectFailure::TooManySessions { limit })?;
-        let (connected, retries) = self.attempt(&ask, &target, progress).await?;
+        let (connected, retries) = self.attempt(&ask, &target, deadline, progress).await?;
         let session = self.open(owner, ask, target, connected, place);
         Ok(ConnectAnswer::Connected { session, retries, replaced })
     }
 
-    /// Sessions to the same place, those of the same agent first, newest first.
-    fn matches(&self, owner: &Owner, target: &Target, agent: Option<&str>) -> Vec<Arc<Session>> {
+    /// Open sessions to the same place, those of the same agent first, newest first, each with fresh news of its
+    /// health.
+    async fn probed_matches(
+        self: &Arc<Self>,
+        owner: &Owner,
+        target: &Target,
+        agent: Option<&str>,
+    ) -> Vec<Arc<Session>> {
         let mut matches = self.registries.sessions.of_owner(owner);
         matches.retain(|session| session.spec.target == *target && session.is_open());
         matches.sort_by_key(|session| agent.is_none() || session.spec.agent.as_deref() != agent);
+        self.probe_each(&matches).await;
         matches
     }
 
@@ -179,10 +194,10 @@ impl Engine {
         &self,
         ask: &Connect,
         target: &Target,
+        deadline: Option<Duration>,
         progress: Progress<'_>,
     ) -> Result<(Connected, u32), ConnectFailure> {
         let mut waits = retry::waits(ask.retry_delay, ask.max_retries, self.mint.seed());
-        let deadline = ask.overall.map(|overall| self.clock.now() + overall);
         let mut attempts = 0;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
@@ -267,22 +282,14 @@ impl Engine {
 
     /// Ends a session when its first connection is gone.
     fn watch_link(self: &Arc<Self>, session: &Arc<Session>) {
-        let engine = Arc::clone(self);
+        let engine = Arc::downgrade(self);
         let session = Arc::clone(session);
         self.tasks.spawn(async move {
-            let mut life = session.life.watch();
-            let lost = session.link.lost();
-            tokio::pin!(lost);
-            loop {
-                let lost = tokio::select! {
-                    lost = &mut lost => Some(lost),
-                    () = life.changed() => None,
-                };
-                match lost {
-                    Some(lost) => return engine.lose(&session, &lost.cause),
-                    None if !session.is_open() => return,
-                    None => {}
-                }
+            if let Some(lost) = while_open(&session, session.link.lost()).await
+                && let Some(engine) = engine.upgrade()
+            {
+                // Whoever else ends it at this moment has won.
+                _ = engine.lose(&session, &lost.cause);
             }
         });
     }

@@ -16,6 +16,9 @@ mod shell;
 mod tasks;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use clock::Clock;

@@ -2,14 +2,15 @@
 //!
 //! Also the peer: one client connection and how far it has read each resource.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     cursor::Cursor,
-    lifecycle::{Epoch, Expired, Observed, Released},
+    lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
     registry::{Command, Manner, Shell},
     sync::Mutex,
+    target_names,
     uri::Resource,
 };
 use uuid::Uuid;
@@ -41,6 +42,7 @@ impl Engine {
     /// Observes a live resource for the length of a call; an ended one is read without.
     pub fn observe(self: &Arc<Self>, what: Observable<'_>) -> Option<CasualObserver> {
         let watched = Watched::from(what);
+        watched.note_read(self.clock.now());
         match watched.life().observe() {
             Observed::Accepted => Some(CasualObserver { engine: Arc::clone(self), watched }),
             Observed::Refused => None,
@@ -51,7 +53,7 @@ impl Engine {
     pub(crate) fn arm(self: &Arc<Self>, what: Observable<'_>) {
         let watched = Watched::from(what);
         if let Some(epoch) = watched.life().armed() {
-            self.release_after(watched, epoch, Reason::NeverObserved);
+            self.release_after(watched, epoch);
         }
     }
 
@@ -59,14 +61,19 @@ impl Engine {
     pub(crate) fn postpone(self: &Arc<Self>, what: Observable<'_>) {
         let watched = Watched::from(what);
         if let Some(epoch) = watched.life().push_deadline() {
-            self.release_after(watched, epoch, Reason::UnsubscribeGraceElapsed);
+            self.release_after(watched, epoch);
         }
     }
 
     /// A timer with the own grace; one that fires late does nothing, because the epoch has moved on.
-    fn release_after(self: &Arc<Self>, watched: Watched, epoch: Epoch, reason: Reason) {
+    fn release_after(&self, watched: Watched, epoch: Epoch) {
         let at = self.clock.now() + self.settings.lifecycle_own_grace;
         let clock = self.clock;
+        // An epoch belongs to one state; if it is over already, the timer is void and its reason is nobody's.
+        let reason = match watched.life().snapshot().state {
+            State::Owned => Reason::NeverObserved,
+            State::Observed | State::Releasing | State::Closed => Reason::UnsubscribeGraceElapsed,
+        };
         self.tasks.spawn(async move {
             clock.sleep_until(at).await;
             watched.expire(epoch, reason);
@@ -76,20 +83,29 @@ impl Engine {
 
 impl Drop for CasualObserver {
     fn drop(&mut self) {
+        self.watched.note_read(self.engine.clock.now());
         match self.watched.life().release() {
-            Released::ArmGrace(epoch) => {
-                self.engine.release_after(self.watched.clone(), epoch, Reason::UnsubscribeGraceElapsed);
+            Released::ArmGrace(epoch) => self.engine.release_after(self.watched.clone(), epoch),
+            Released::Nothing => {}
+            Released::Refused => {
+                tracing::error!(target: target_names::LIFECYCLE, code = "LIFECYCLE_STATE_CONFLICT", "left twice");
             }
-            Released::Nothing | Released::Refused => {}
         }
     }
 }
 
 impl Watched {
-    fn life(&self) -> &ssh_mcp_core::lifecycle::Lifecycle {
+    fn life(&self) -> &Lifecycle {
         match self {
             Self::Command(command) => &command.life,
             Self::Shell(shell) => &shell.life,
+        }
+    }
+
+    fn note_read(&self, now: Duration) {
+        match self {
+            Self::Command(command) => command.read.touch(now),
+            Self::Shell(shell) => shell.read.touch(now),
         }
     }
 

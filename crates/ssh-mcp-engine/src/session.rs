@@ -1,10 +1,10 @@
 //! Living with sessions and ending them: probes, the cascade, the transport.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     id::SessionId,
-    lifecycle::{Close, Disconnect, End, SessionRef},
+    lifecycle::{Close, Disconnect, End, SessionRef, SessionState},
     owner::Owner,
     reason::Reason,
     registry::{Cascade, Entry, Health, HealthWord, Manner, Session},
@@ -54,7 +54,7 @@ impl Engine {
                 return Err(self.gone(&self.registries.sessions, owner, id, reason, ended));
             }
         }
-        let cascade = self.disconnected(&session).await;
+        let cascade = disconnected(&session).await;
         Ok(Disconnected { commands_cancelled: cascade.commands, shells_closed: cascade.shells })
     }
 
@@ -68,7 +68,7 @@ impl Engine {
         });
         let mut total = AgentDisconnected::default();
         for session in &sessions {
-            let cascade = self.disconnected(session).await;
+            let cascade = disconnected(session).await;
             total.sessions_closed += 1;
             total.commands_cancelled += cascade.commands;
             total.shells_closed += cascade.shells;
@@ -82,25 +82,36 @@ impl Engine {
         sessions.retain(|session| {
             session.is_open() && (agent.is_none() || session.spec.agent.as_deref() == agent)
         });
+        self.probe_each(&sessions).await;
+        self.drop_dead(&mut sessions);
+        sessions
+    }
+
+    /// A keepalive to each, all at once; what came of it is in the sessions' health.
+    pub(crate) async fn probe_each(self: &Arc<Self>, sessions: &[Arc<Session>]) {
         let mut probes = tokio::task::JoinSet::new();
-        for session in &sessions {
+        for session in sessions {
             let (engine, session) = (Arc::clone(self), Arc::clone(session));
-            probes.spawn(async move {
-                if !engine.is_healthy(&session).await {
-                    engine.lose(&session, "no answer to a keepalive");
-                }
-            });
+            probes.spawn(async move { engine.is_healthy(&session).await });
         }
         while probes.join_next().await.is_some() {}
+    }
+
+    /// Closes sessions whose last probe failed and takes out all that are not open; how many were closed here.
+    pub(crate) fn drop_dead(self: &Arc<Self>, sessions: &mut Vec<Arc<Session>>) -> u64 {
+        let mut dropped = 0;
+        for session in sessions.iter().filter(|session| session.health.load().word == HealthWord::Unhealthy) {
+            dropped += u64::from(self.lose(session, "no answer to a keepalive") == Disconnect::Won);
+        }
         sessions.retain(|session| session.is_open());
-        sessions
+        dropped
     }
 
     /// How many open sessions each agent of the owner has, by name.
     pub fn healthy_sessions_of_agents(&self, owner: &Owner) -> Vec<(String, usize)> {
         let mut agents: BTreeMap<String, usize> = BTreeMap::new();
         for session in self.registries.sessions.of_owner(owner) {
-            let healthy = session.health.read().value.word == HealthWord::Healthy;
+            let healthy = session.health.load().word == HealthWord::Healthy;
             if let (Some(agent), true, true) = (&session.spec.agent, healthy, session.is_open()) {
                 *agents.entry(agent.clone()).or_default() += 1;
             }
@@ -108,10 +119,11 @@ impl Engine {
         agents.into_iter().collect()
     }
 
-    /// One round trip of a keepalive, recorded in the session's health.
+    /// One round trip of a keepalive, recorded in the session's health; a session that is ending is not healthy.
     pub(crate) async fn is_healthy(&self, session: &Session) -> bool {
         let Some(_hold) = SessionRef::take(&session.life) else { return false };
-        let answer = tokio::time::timeout(PROBE, session.link.ping()).await;
+        let ping = tokio::time::timeout(PROBE, session.link.ping());
+        let Some(answer) = while_open(session, ping).await else { return false };
         let now = self.clock.now();
         let health = match answer {
             Ok(Ok(round_trip)) => {
@@ -141,7 +153,7 @@ impl Engine {
             let shutdown = reason == Reason::ServerShutdown;
             let cascade_reason = if shutdown { reason } else { Reason::CascadeDisconnect };
             let cascade = engine.cascade(&session, cascade_reason);
-            _ = tokio::time::timeout(CASCADE, engine.children_ended(&session)).await;
+            _ = tokio::time::timeout(CASCADE, drained(&session)).await;
             let left = deadline.saturating_sub(engine.clock.now()).max(Duration::from_millis(250));
             _ = tokio::time::timeout(left, session.link.disconnect()).await;
             engine.close(&session, reason, cascade);
@@ -150,10 +162,10 @@ impl Engine {
     }
 
     /// S7: the transport is gone, and with it all that ran on it.
-    pub(crate) fn lose(self: &Arc<Self>, session: &Arc<Session>, cause: &str) {
-        match session.life.lose_transport() {
-            Disconnect::Won => {}
-            Disconnect::AlreadyReleasing | Disconnect::AlreadyClosed => return,
+    pub(crate) fn lose(self: &Arc<Self>, session: &Arc<Session>, cause: &str) -> Disconnect {
+        let lost = session.life.lose_transport();
+        if lost != Disconnect::Won {
+            return lost;
         }
         tracing::debug!(target: target_names::SSH, session_id = %session.spec.id, cause, "connection lost");
         let cascade = self.cascade(session, Reason::ConnectionLost);
@@ -162,6 +174,7 @@ impl Engine {
         self.tasks.spawn(async move {
             _ = tokio::time::timeout(CASCADE, session.link.disconnect()).await;
         });
+        lost
     }
 
     /// Asks everything on the session to end; a resource that is listed later finds the word closed by itself.
@@ -174,15 +187,6 @@ impl Engine {
             cascade.shells += u64::from(shell.stop(reason, Manner::HangUp) == Close::Won);
         }
         cascade
-    }
-
-    async fn children_ended(&self, session: &Session) {
-        for command in self.registries.commands.of_session(session.spec.id) {
-            self.command_ended(&command).await;
-        }
-        for shell in self.registries.shells.of_session(session.spec.id) {
-            self.shell_ended(&shell).await;
-        }
     }
 
     /// Records the end of a session whose word is won.
@@ -202,15 +206,36 @@ impl Engine {
             "session closed"
         );
     }
+}
 
-    /// Waits until a session that is being disconnected is over.
-    async fn disconnected(&self, session: &Session) -> Cascade {
-        let mut watch = session.health.watch();
-        loop {
-            if let Some(end) = session.ending.get() {
-                return end.facts;
-            }
-            watch.changed().await;
+/// Waits until a session that is being disconnected is over; what ended with it.
+pub(crate) async fn disconnected(session: &Session) -> Cascade {
+    let mut watch = session.life.watch();
+    while session.life.snapshot().state != SessionState::Closed {
+        watch.changed().await;
+    }
+    // The end is recorded before the word says so.
+    session.ending.get().map(|end| end.facts).unwrap_or_default()
+}
+
+/// Waits until nothing holds a session that takes nothing new.
+async fn drained(session: &Session) {
+    let mut watch = session.life.watch();
+    while session.life.snapshot().refs > 0 {
+        watch.changed().await;
+    }
+}
+
+/// Waits for an answer of a session's link, but not longer than the session is open.
+pub(crate) async fn while_open<T>(session: &Session, answer: impl Future<Output = T>) -> Option<T> {
+    let mut watch = session.life.watch();
+    let mut answer = pin!(answer);
+    while session.is_open() {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Some(answer),
+            () = watch.changed() => {}
         }
     }
+    None
 }

@@ -4,22 +4,25 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ssh_mcp_core::{
-    history::{ByteHistory, Mark},
+    history::ByteHistory,
     id::SessionId,
     kind::{
-        command::Exit,
-        shell::{Frame, Full},
+        command::{Exit, OUTPUT_GRACE},
+        needles::{Needle, Needles},
+        shell::Frame,
     },
-    lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
+    lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef, State},
     owner::Owner,
-    port::ssh::{Channel, ChannelControl, ChannelEvent, Pty, PtySize, Signal, Start},
+    port::ssh::{ChannelControl, ChannelEvent, ChannelEvents, ChannelGone, Pty, PtySize, Signal, Start},
     quote::Context,
     reason::Reason,
     registry::{Entry, Manner, Session, Shell, ShellSpec},
-    target_names, text,
+    target_names,
 };
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, Observable, StartError};
+use crate::{Clock, Engine, Observable, StartError, tasks::Tasks};
 
 /// What a caller wants opened.
 #[derive(Debug, Clone)]
@@ -134,6 +137,9 @@ const STUCK: Duration = Duration::from_secs(5);
 /// Input goes out in pieces of this size, so that what was taken can be told.
 const PIECE: usize = 32 * 1024;
 
+/// Output is searched in steps of this size.
+const LOOK: usize = 64 * 1024;
+
 /// How long a shell's end may take to be seen before its channel is closed.
 const HANG_UP: Duration = Duration::from_secs(2);
 const KILL: Duration = Duration::from_secs(1);
@@ -148,14 +154,19 @@ impl Engine {
         owner: &Owner,
         ask: OpenShell,
     ) -> Result<OpenedShell, StartError> {
-        let _pass = self.gate.enter().ok_or(StartError::Draining)?;
+        self.creating(|| StartError::Draining, self.find_or_open(owner, ask)).await
+    }
+
+    async fn find_or_open(
+        self: &Arc<Self>,
+        owner: &Owner,
+        ask: OpenShell,
+    ) -> Result<OpenedShell, StartError> {
         let session = self.session(owner, ask.session).map_err(StartError::Session)?;
         if let Some(found) = self.open_match(&session, &ask)? {
             return Ok(found);
         }
-        let id = session.spec.id;
-        let missing = || StartError::Session(self.unknown(&self.registries.sessions, owner, id));
-        let hold = SessionRef::take(&session.life).ok_or_else(missing)?;
+        let hold = SessionRef::take(&session.life).ok_or_else(|| self.ending(&session))?;
         let limit = session.shells.limit();
         let place = session.shells.take().ok_or(StartError::TooManyShells { limit })?;
         let channel = self.channel(&session).await?;
@@ -184,19 +195,25 @@ impl Engine {
             }
             self.registries.shells.publish(Arc::clone(&shell));
         }
-        let confirmed = session.life.confirm();
-        if confirmed == Confirmed::Ending {
-            _ = shell.stop(Reason::CascadeDisconnect, Manner::HangUp);
-        }
-        tracing::info!(target: target_names::MAIN, shell_id = %shell.spec.id, session_id = %session.spec.id, "shell opened");
+        // On an ending session either the cascade has found it, or it is refused here. Its task settles it either
+        // way and starts nothing.
+        let refused = session.life.confirm() == Confirmed::Ending
+            && shell.stop(Reason::CascadeDisconnect, Manner::HangUp) == Close::Won;
         let start = match ask.context.interactive() {
             Some(command) => Start::Exec { command, pty: Some(ask.pty) },
             None => Start::Shell { pty: ask.pty },
         };
-        self.tasks.spawn(write(Arc::clone(&shell), Arc::clone(&channel.control), start));
-        self.tasks.spawn(run(Arc::clone(self), session, Arc::clone(&shell), channel));
-        if confirmed == Confirmed::Ending {
-            return Err(missing());
+        let running = Running {
+            tasks: self.tasks.clone(),
+            clock: self.clock,
+            session: Arc::clone(&session),
+            shell: Arc::clone(&shell),
+            control: channel.control,
+        };
+        self.tasks.spawn(running.run(start, channel.events));
+        if refused {
+            self.registries.shells.withdraw(shell.spec.id);
+            return Err(self.ending(&session));
         }
         self.arm(Observable::Shell(&shell));
         Ok(OpenedShell { shell, how: Opening::Created })
@@ -209,13 +226,14 @@ impl Engine {
         }
         let target = session.spec.target.to_string();
         let open = self.registries.shells.of_owner(&session.spec.owner).into_iter();
-        let mut open = open.filter(|shell| {
-            shell.is_running() && shell.stop_order().is_none() && shell.spec.target == target
-        });
+        let mut open =
+            open.filter(|shell| shell.life.snapshot().state != State::Closed && shell.spec.target == target);
         let found = open.find(|shell| ask.name.is_none() || shell.spec.name == ask.name);
         match (found, &ask.name, ask.ensure) {
             (None, _, _) => Ok(None),
             (Some(shell), name, Ensure::Yes) => {
+                shell.read.touch(self.clock.now());
+                self.touch_session(shell.spec.session);
                 let matched_by = if name.is_some() { "name" } else { "target" };
                 Ok(Some(OpenedShell { shell, how: Opening::Reused { matched_by } }))
             }
@@ -236,40 +254,30 @@ impl Engine {
         resize: Option<PtySize>,
         bytes: Bytes,
     ) -> Result<usize, WriteError> {
+        let mut moved = shell.input.watch();
+        let mut ended = shell.history.watch();
+        if shell.life.snapshot().state == State::Closed {
+            return Err(WriteError::Closed { accepted: 0 });
+        }
         shell.active.touch(self.clock.now());
         self.postpone(Observable::Shell(shell));
-        let mut watch = shell.input.watch();
-        let mut ended = shell.history.watch();
-        let mut accepted = 0;
+        let size = bytes.len();
         let mut left = bytes;
-        let mut resize = resize.map(Frame::Resize);
-        let mut last_ticket = 0;
+        let mut resize = resize;
+        let mut ticket = 0;
+        let mut sent = shell.input.sent();
+        let mut stuck = pin!(tokio::time::sleep(STUCK));
         loop {
-            // Fill the queue as far as it goes, then wait for it to move.
-            let full = loop {
-                let frame = match resize.take() {
-                    Some(frame) => frame,
-                    None if left.is_empty() => break false,
-                    None => Frame::Bytes(left.slice(..left.len().min(PIECE))),
-                };
-                let size = match &frame {
-                    Frame::Bytes(bytes) => bytes.len(),
-                    Frame::Resize(_) => 0,
-                };
-                match shell.input.push(frame) {
-                    Ok(ticket) => {
-                        last_ticket = ticket;
-                        left = left.slice(size..);
-                        accepted += size;
-                    }
-                    Err(Full(Frame::Resize(size))) => {
-                        resize = Some(Frame::Resize(size));
-                        break true;
-                    }
-                    Err(Full(Frame::Bytes(_))) => break true,
+            // The queue is filled as far as it goes; then it has to move.
+            while let Some(frame) = next_frame(resize, &left) {
+                let Ok(own) = shell.input.push(frame) else { break };
+                ticket = own;
+                if resize.take().is_none() {
+                    left = left.slice(left.len().min(PIECE)..);
                 }
-            };
-            if !full && shell.input.sent() >= last_ticket {
+            }
+            let accepted = size - left.len();
+            if resize.is_none() && left.is_empty() && shell.input.sent() >= ticket {
                 shell.active.touch(self.clock.now());
                 return Ok(accepted);
             }
@@ -277,9 +285,16 @@ impl Engine {
                 return Err(WriteError::Closed { accepted });
             }
             tokio::select! {
-                () = watch.changed() => {}
+                () = moved.changed() => {}
                 () = ended.changed() => {}
-                () = tokio::time::sleep(STUCK) => return Err(WriteError::Stuck { accepted }),
+                () = stuck.as_mut() => {}
+            }
+            // What the shell prints is no sign that it reads.
+            if shell.input.sent() > sent {
+                sent = shell.input.sent();
+                stuck.as_mut().reset(Instant::now() + STUCK);
+            } else if stuck.is_elapsed() {
+                return Err(WriteError::Stuck { accepted });
             }
         }
     }
@@ -292,15 +307,23 @@ impl Engine {
         min: u64,
         patience: Duration,
     ) -> ShellWait {
+        let _observer = self.observe(Observable::Shell(shell));
         let wanted = from.saturating_add(min);
-        self.await_shell(
-            shell,
-            patience,
-            |mark| (mark.end >= wanted).then_some(ShellWait::Bytes),
-            ShellWait::Ended,
-        )
-        .await
-        .unwrap_or(ShellWait::Patience)
+        let mut watch = shell.history.watch();
+        let mut patience = pin!(tokio::time::sleep(patience));
+        loop {
+            let mark = shell.history.mark();
+            if mark.end >= wanted {
+                return ShellWait::Bytes;
+            }
+            if mark.ended {
+                return ShellWait::Ended;
+            }
+            tokio::select! {
+                () = watch.changed() => {}
+                () = &mut patience => return ShellWait::Patience,
+            }
+        }
     }
 
     /// Waits until output has come behind `from` and then none for `quiet`, as a casual observer.
@@ -312,7 +335,7 @@ impl Engine {
         quiet: Duration,
     ) -> ShellWait {
         let _observer = self.observe(Observable::Shell(shell));
-        let deadline = self.clock.now() + patience;
+        let deadline = self.clock.now().saturating_add(patience);
         let mut watch = shell.history.watch();
         loop {
             let mark = shell.history.mark();
@@ -339,43 +362,28 @@ impl Engine {
         patterns: &[String],
         patience: Duration,
     ) -> ShellMatch {
-        let longest = patterns.iter().map(String::len).max().unwrap_or_default();
-        let mut seen = from;
-        let look = |_: Mark| {
-            // What was searched before is searched again as far as a pattern may straddle the border: its own
-            // length, and room for the escape sequences between its characters.
-            let start = seen.saturating_sub((longest * 8 + 256) as u64).max(from);
-            let window = shell.history.read(start, usize::MAX);
-            seen = window.next;
-            first_match(&window.bytes, patterns)
-                .map(|(pattern, end)| ShellMatch::Matched { pattern, end: window.start + end as u64 })
-        };
-        self.await_shell(shell, patience, look, ShellMatch::Ended).await.unwrap_or(ShellMatch::Patience)
-    }
-
-    /// Looks at each change until the look finds something, the shell has ended, or the patience is over.
-    async fn await_shell<T>(
-        self: &Arc<Self>,
-        shell: &Arc<Shell>,
-        patience: Duration,
-        mut look: impl FnMut(Mark) -> Option<T>,
-        ended: T,
-    ) -> Option<T> {
         let _observer = self.observe(Observable::Shell(shell));
         let mut watch = shell.history.watch();
-        let deadline = pin!(self.clock.sleep_until(self.clock.now().saturating_add(patience)));
-        let mut deadline = deadline;
+        let mut patience = pin!(tokio::time::sleep(patience));
+        let mut needles = Needles::new(patterns);
+        let mut seen = from;
         loop {
-            let mark = shell.history.mark();
-            if let Some(found) = look(mark) {
-                return Some(found);
+            let window = shell.history.read(seen, LOOK);
+            seen = window.next;
+            if let Some(Needle { pattern, end }) = needles.look(window.start, &window.bytes) {
+                return ShellMatch::Matched { pattern, end };
             }
-            if mark.ended {
-                return Some(ended);
+            if window.next < window.end {
+                // There is more to look at; others want to run too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if window.ended {
+                return ShellMatch::Ended;
             }
             tokio::select! {
                 () = watch.changed() => {}
-                () = &mut deadline => return None,
+                () = &mut patience => return ShellMatch::Patience,
             }
         }
     }
@@ -398,59 +406,26 @@ impl Engine {
     /// Resolves when the end is recorded.
     pub(crate) async fn shell_ended(&self, shell: &Shell) {
         let mut watch = shell.history.watch();
-        while shell.ending.get().is_none() {
+        // The history's mark is the last thing that is set: place and reference have been given back.
+        while !shell.history.mark().ended {
             watch.changed().await;
         }
     }
 }
 
-/// The first of the patterns in the bytes, raw or without escape sequences, and the place just behind it.
-fn first_match(bytes: &[u8], patterns: &[String]) -> Option<(usize, usize)> {
-    let plain = text::strip_escapes_mapped(bytes);
-    let plain_bytes: Vec<u8> = plain.iter().map(|(_, byte)| *byte).collect();
-    let found = patterns.iter().enumerate().filter_map(|(n, pattern)| {
-        let raw = find(bytes, pattern.as_bytes());
-        let stripped = find(&plain_bytes, pattern.as_bytes())
-            .and_then(|end| plain.get(end.checked_sub(1)?))
-            .map(|(at, _)| at + 1);
-        raw.into_iter().chain(stripped).min().map(|end| (end, n))
-    });
-    found.min().map(|(end, n)| (n, end))
+/// What is to be queued next: a new size stands before the bytes.
+fn next_frame(resize: Option<PtySize>, left: &Bytes) -> Option<Frame> {
+    let piece = || Frame::Bytes(left.slice(..left.len().min(PIECE)));
+    resize.map(Frame::Resize).or_else(|| (!left.is_empty()).then(piece))
 }
 
-/// The place just behind the first occurrence.
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len().max(1)).position(|window| window == needle).map(|at| at + needle.len())
-}
-
-/// The writing task of a shell: starts it, then sends its input piece by piece.
-async fn write(shell: Arc<Shell>, control: Arc<dyn ChannelControl>, start: Start) {
-    if control.start(start).await.is_err() {
-        return;
-    }
-    loop {
-        while let Some(frame) = shell.input.pop() {
-            let sent = match frame {
-                Frame::Bytes(bytes) => control.send(bytes).await,
-                Frame::Resize(size) => {
-                    shell.resized(size);
-                    control.resize(size).await
-                }
-            };
-            if sent.is_err() {
-                return;
-            }
-            shell.input.note_sent();
-        }
-        let mut ended = shell.history.watch();
-        if !shell.is_running() {
-            return;
-        }
-        tokio::select! {
-            () = shell.input.filled.notified() => {}
-            () = ended.changed() => {}
-        }
-    }
+/// The reading task of a shell: the only one that appends to its history and records its end.
+struct Running {
+    tasks: Tasks,
+    clock: Clock,
+    session: Arc<Session>,
+    shell: Arc<Shell>,
+    control: Arc<dyn ChannelControl>,
 }
 
 /// What the reading task was woken by.
@@ -460,80 +435,122 @@ enum Event {
     Deadline,
 }
 
-/// The reading task of a shell: the only one that appends to its history and records its end.
-async fn run(engine: Arc<Engine>, session: Arc<Session>, shell: Arc<Shell>, mut channel: Channel) {
-    let mut exit = None;
-    let mut order: Option<(Reason, Manner)> = None;
-    let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut armed = false;
-    let reason = loop {
-        let event = tokio::select! {
-            biased;
-            () = shell.stopped.notified(), if order.is_none() => Event::Stopped,
-            () = deadline.as_mut(), if armed => Event::Deadline,
-            event = poll_fn(|cx| channel.events.poll_event(cx)) => Event::Channel(event),
-        };
-        match event {
-            Event::Stopped => {
-                order = shell.stop_order();
-                let (signal, patience) = match order {
-                    Some((_, Manner::Kill)) => (Signal::Kill, KILL),
-                    Some((_, Manner::HangUp)) | None => (Signal::Hup, HANG_UP),
-                };
-                let request = channel.control.signal(signal);
-                engine.tasks.spawn(async move {
-                    _ = request.await;
-                });
-                deadline.as_mut().reset(tokio::time::Instant::now() + patience);
-                armed = true;
-            }
-            // Closing the channel takes the terminal away, which the kernel tells the foreground processes.
-            Event::Deadline => {
-                let close = channel.control.close();
-                engine.tasks.spawn(close);
-                break Reason::RemoteClosed;
-            }
-            Event::Channel(ChannelEvent::Data(origin, bytes)) => {
-                shell.history.append(origin, &bytes);
-                let now = engine.clock.now();
-                shell.active.touch(now);
-                session.active.touch(now);
-            }
-            Event::Channel(ChannelEvent::Started | ChannelEvent::Eof) => {}
-            Event::Channel(ChannelEvent::ExitStatus(status)) => {
-                exit = Some(Exit::Status(status));
-                // What the shell left in the background may hold the terminal.
-                deadline.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(500));
-                armed = true;
-            }
-            Event::Channel(ChannelEvent::ExitSignal { name }) => {
-                exit = Some(Exit::Signal(name));
-                deadline.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(500));
-                armed = true;
-            }
-            Event::Channel(ChannelEvent::Refused { .. }) => break Reason::Failed,
-            Event::Channel(ChannelEvent::Closed) => break Reason::RemoteClosed,
-            Event::Channel(ChannelEvent::Lost(_)) => break Reason::ConnectionLost,
+impl Running {
+    async fn run(self, start: Start, mut events: Box<dyn ChannelEvents>) {
+        let Self { tasks, clock, session, shell, control } = self;
+        let writing = CancellationToken::new();
+        let _no_longer_than_this = writing.clone().drop_guard();
+        let started = shell.stop_order().is_none();
+        if started {
+            tracing::info!(
+                target: target_names::MAIN,
+                shell_id = %shell.spec.id,
+                session_id = %session.spec.id,
+                "shell opened"
+            );
+            let write = write(Arc::clone(&shell), Arc::clone(&control), start);
+            tasks.spawn(async move { _ = writing.run_until_cancelled(write).await });
         }
-    };
-    // The natural end competes with a stop that came in this very moment; the winner's reason counts.
-    let reason = match shell.life.close() {
-        Close::Won => reason,
-        Close::Lost => shell.stop_order().map_or(reason, |(reason, _)| reason),
-    };
-    let now = engine.clock.now();
-    _ = shell.ending.record(End { reason, facts: exit, at: now });
-    session.active.touch(now);
-    shell.let_go();
-    shell.history.finish();
-    tracing::info!(
-        target: target_names::MAIN,
-        shell_id = %shell.spec.id,
-        session_id = %session.spec.id,
-        %reason,
-        duration_ms = (now - shell.spec.opened).as_millis() as u64,
-        "shell closed"
-    );
+        let mut exit = None;
+        let mut told = false;
+        let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = false;
+        let reason = loop {
+            // Stops and deadlines come before output, so that a flood cannot hold them up.
+            let event = tokio::select! {
+                biased;
+                () = shell.stopped.notified(), if !told => Event::Stopped,
+                () = deadline.as_mut(), if armed => Event::Deadline,
+                event = poll_fn(|cx| events.poll_event(cx)) => Event::Channel(event),
+            };
+            match event {
+                // Asked to end before anything was started, so nothing is.
+                Event::Stopped if !started => break Reason::Failed,
+                Event::Stopped => {
+                    told = true;
+                    // After its exit nothing is left to be told, and the time it has runs.
+                    if exit.is_none() {
+                        let (signal, patience) = match shell.stop_order() {
+                            Some((_, Manner::Kill)) => (Signal::Kill, KILL),
+                            Some((_, Manner::HangUp)) | None => (Signal::Hup, HANG_UP),
+                        };
+                        let request = control.signal(signal);
+                        tasks.spawn(async move { _ = request.await });
+                        deadline.as_mut().reset(Instant::now() + patience);
+                        armed = true;
+                    }
+                }
+                // Closing the channel takes the terminal away, which the kernel tells the foreground processes.
+                Event::Deadline => break Reason::RemoteClosed,
+                Event::Channel(ChannelEvent::Data(origin, bytes)) => {
+                    shell.history.append(origin, &bytes);
+                    let now = clock.now();
+                    shell.active.touch(now);
+                    session.active.touch(now);
+                }
+                Event::Channel(ChannelEvent::Started | ChannelEvent::Eof) => {}
+                Event::Channel(ChannelEvent::ExitStatus(status)) => {
+                    exit = Some(Exit::Status(status));
+                    // What the shell left in the background may hold the terminal.
+                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                    armed = true;
+                }
+                Event::Channel(ChannelEvent::ExitSignal { name }) => {
+                    exit = Some(Exit::Signal(name));
+                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                    armed = true;
+                }
+                Event::Channel(ChannelEvent::Refused { .. }) => break Reason::Failed,
+                Event::Channel(ChannelEvent::Closed) => break Reason::RemoteClosed,
+                Event::Channel(ChannelEvent::Lost(_)) => break Reason::ConnectionLost,
+            }
+        };
+        tasks.spawn(control.close());
+        // The natural end competes with a stop that came in this very moment; the winner's reason counts.
+        let reason = match (shell.life.close(), reason, &exit) {
+            (Close::Lost, ..) => {
+                if shell.stop_order().is_none() {
+                    // The winner's order follows at once.
+                    shell.stopped.notified().await;
+                }
+                shell.stop_order().map_or(reason, |(reason, _)| reason)
+            }
+            (Close::Won, Reason::RemoteClosed, Some(_)) => Reason::Completed,
+            (Close::Won, ..) => reason,
+        };
+        let now = clock.now();
+        tracing::info!(
+            target: target_names::MAIN,
+            shell_id = %shell.spec.id,
+            session_id = %session.spec.id,
+            %reason,
+            duration_ms = (now - shell.spec.opened).as_millis() as u64,
+            "shell closed"
+        );
+        // The task is the only one that records, and it does so once.
+        _ = shell.ending.record(End { reason, facts: exit, at: now });
+        session.active.touch(now);
+        shell.let_go();
+        shell.history.finish();
+    }
+}
+
+/// The writing task of a shell: starts it, then sends its input piece by piece.
+async fn write(shell: Arc<Shell>, control: Arc<dyn ChannelControl>, start: Start) -> Result<(), ChannelGone> {
+    control.start(start).await?;
+    loop {
+        while let Some(frame) = shell.input.pop() {
+            match frame {
+                Frame::Bytes(bytes) => control.send(bytes).await?,
+                Frame::Resize(size) => {
+                    control.resize(size).await?;
+                    shell.resized(size);
+                }
+            }
+            shell.input.note_sent();
+        }
+        shell.input.filled.notified().await;
+    }
 }
 
 /// Whether a retained shell ended by itself, so that it is kept for long.

@@ -2,38 +2,48 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The engine's tasks.
-#[derive(Debug)]
+/// The way to spawn tasks of the engine; clones are the same group.
+///
+/// *Invariant:* a task holds what it works on and a clone of this, never the engine itself for longer than a step, so
+/// that dropping the engine ends its tasks.
+#[derive(Debug, Clone)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Kept, because a guard that is dropped anywhere may have to start a timer.
+    runtime: Handle,
 }
 
 impl Tasks {
+    /// A group on the runtime of the caller.
     pub(crate) fn new() -> Self {
-        Self { tracker: TaskTracker::new(), stop: CancellationToken::new() }
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), runtime: Handle::current() }
     }
 
     /// Runs a future until it is done or the engine stops.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tracker.spawn(async move {
-            _ = stop.run_until_cancelled(future).await;
-        });
+        let task = async move { _ = stop.run_until_cancelled(future).await };
+        self.tracker.spawn_on(task, &self.runtime);
     }
 
-    /// Waits for all tasks, then drops those that are left.
-    pub(crate) async fn join(&self, patience: Duration) {
+    /// Drops whatever runs and will be spawned.
+    pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Stops and waits until every task is gone.
+    pub(crate) async fn join(&self, patience: Duration) {
+        self.stop();
         self.tracker.close();
         _ = tokio::time::timeout(patience, self.tracker.wait()).await;
     }
-}
 
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.stop.cancel();
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.tracker.len()
     }
 }

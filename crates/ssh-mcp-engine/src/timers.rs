@@ -5,13 +5,14 @@
 use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
+    history::ByteHistory,
     lifecycle::{Close, Expired, Reap, SessionState, Shut},
     reason::Reason,
     registry::{Command, Entry, Manner, Registry, Session, Shell},
     target_names,
 };
 
-use crate::{Engine, shell};
+use crate::{Engine, session::disconnected, shell};
 
 /// How a shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,9 @@ pub enum Drained {
     Left(usize),
 }
 
-/// How often the look-around runs (`docs/lifecycle.md`, Timers).
+/// How often the look-around runs (`docs/lifecycle.md`, Timers), and how often under pressure of memory.
 const PERIOD: Duration = Duration::from_secs(5);
+const PRESSED: Duration = Duration::from_millis(250);
 
 /// An ended resource keeps all its output for this long, then its newest part.
 const WHOLE: Duration = Duration::from_secs(60);
@@ -35,28 +37,31 @@ const SHORT: Duration = Duration::from_secs(60);
 pub(crate) fn start(engine: &Arc<Engine>) {
     let weak = Arc::downgrade(engine);
     engine.tasks.spawn(async move {
+        let mut pause = PERIOD;
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(pause).await;
             let Some(engine) = weak.upgrade() else { return };
-            engine.look_around();
+            pause = engine.look_around();
         }
     });
 }
 
 impl Engine {
-    fn look_around(self: &Arc<Self>) {
+    /// One look at everything; the answer is when to look again.
+    fn look_around(self: &Arc<Self>) -> Duration {
         let now = self.clock.now();
         for session in self.registries.sessions.all() {
             self.reap(&session, now);
         }
         for shell in self.registries.shells.all() {
-            let idle = |ttl: Duration| shell.active.last().saturating_add(ttl) <= now;
+            let last = shell.active.last().max(shell.read.last());
+            let idle = |ttl: Duration| last.saturating_add(ttl) <= now;
             if shell.spec.inactivity.is_some_and(idle) && shell.life.expire_idle() == Expired::RunClose {
                 shell.grant_stop(Reason::InactivityTtlFired, Manner::HangUp);
             }
         }
         self.retain(now);
-        self.share_memory();
+        self.share_memory()
     }
 
     /// S5: an idle session past its expiry.
@@ -77,10 +82,10 @@ impl Engine {
             &self.registries.commands,
             now,
             |_| kept,
-            |command| command.active.last(),
-            |command: &Command| {
-                command.history.trim_to(NEWEST);
-            },
+            |command| command.read.last(),
+            |command: &Command| trim(&command.history, NEWEST),
+            // What it left running holds its channel for nobody any more.
+            |command| command.stopped.notify_one(),
         );
         let shell_time = |shell: &Shell| match shell::ended_by_itself(shell) {
             true => shell.spec.retention,
@@ -90,17 +95,17 @@ impl Engine {
             &self.registries.shells,
             now,
             shell_time,
-            |shell| shell.active.last(),
-            |shell: &Shell| {
-                shell.history.trim_to(NEWEST);
-            },
+            |shell| shell.read.last(),
+            |shell: &Shell| trim(&shell.history, NEWEST),
+            |_| {},
         );
-        sweep(&self.registries.sessions, now, |_| SHORT.min(kept), |_| Duration::ZERO, |_: &Session| {});
+        let never_read = |_: &Session| Duration::ZERO;
+        sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
     }
 
     /// All histories together stay within their bound: ended ones go first, oldest first, then each live one is held
-    /// to its fair share.
-    fn share_memory(&self) {
+    /// to its fair share. The answer is when to look again.
+    fn share_memory(&self) -> Duration {
         let total = self.settings.history_total;
         let commands = self.registries.commands.all();
         let shells = self.registries.shells.all();
@@ -110,43 +115,46 @@ impl Engine {
         };
         let mut held: usize = histories().map(|(_, history)| history.held()).sum();
         if held <= total {
-            return;
+            return if held > total / 2 { PRESSED } else { PERIOD };
         }
         let mut ended: Vec<_> =
             histories().filter_map(|(ended, history)| Some((ended?.1, history))).collect();
         ended.sort_by_key(|(at, _)| *at);
         for (_, history) in ended {
             if held <= total {
-                return;
+                return PRESSED;
             }
-            held -= history.held();
+            // It may have grown since the sum was taken.
+            held = held.saturating_sub(history.held());
             history.trim_to(0);
         }
         let live: Vec<_> = histories().filter(|(ended, _)| ended.is_none()).collect();
         let share = total / live.len().max(1);
         for (_, history) in live {
-            history.trim_to(share);
+            trim(history, share);
         }
+        PRESSED
     }
 
     /// Ends everything within the deadline; nothing is created any more once this has begun.
     pub async fn shutdown(self: &Arc<Self>) -> Drained {
         let deadline = self.settings.shutdown_deadline;
         let first = self.gate.shut() == Shut::First;
-        let drained = tokio::time::timeout(deadline, async {
+        _ = tokio::time::timeout(deadline, async {
             if first {
                 tracing::info!(target: target_names::MAIN, "draining");
             }
+            self.draining.cancel();
             self.gate.emptied().await;
             self.end_everything().await;
         })
         .await;
-        let left = match drained {
-            Ok(()) => Drained::Clean,
-            Err(_) => Drained::Left(self.live()),
-        };
+        let left = self.live();
         self.tasks.join(Duration::from_millis(250)).await;
-        left
+        match left {
+            0 => Drained::Clean,
+            left => Drained::Left(left),
+        }
     }
 
     /// R14 on everything, then S6.
@@ -165,10 +173,14 @@ impl Engine {
             _ = self.begin_disconnect(session, Reason::ServerShutdown);
         }
         for session in &sessions {
-            let mut watch = session.life.watch();
-            while session.life.snapshot().state != SessionState::Closed {
-                watch.changed().await;
-            }
+            disconnected(session).await;
+        }
+        // Those of a connection that broke are ending by themselves.
+        for command in self.registries.commands.all() {
+            self.command_ended(&command).await;
+        }
+        for shell in self.registries.shells.all() {
+            self.shell_ended(&shell).await;
         }
     }
 
@@ -180,6 +192,13 @@ impl Engine {
     }
 }
 
+/// Holds a history to its newest bytes; one that has no more is left alone.
+fn trim(history: &ByteHistory, newest: usize) {
+    if history.held() > newest {
+        history.trim_to(newest);
+    }
+}
+
 /// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
 /// their last read, whichever is later.
 fn sweep<E: Entry>(
@@ -188,6 +207,7 @@ fn sweep<E: Entry>(
     kept: impl Fn(&E) -> Duration,
     read: impl Fn(&E) -> Duration,
     cut: impl Fn(&E),
+    buried: impl Fn(&E),
 ) {
     for entry in registry.all() {
         let Some((_, ended)) = entry.ended() else { continue };
@@ -196,6 +216,7 @@ fn sweep<E: Entry>(
         }
         if now >= ended.max(read(&entry)).saturating_add(kept(&entry)) {
             registry.bury(entry.id(), now);
+            buried(&entry);
         }
     }
 }

@@ -1,0 +1,138 @@
+//! Links that behave worse than the scripted host: output in crumbs, no answer to a disconnect, one host per connect.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ssh_mcp_core::{
+    history::Origin,
+    port::{
+        BoxFuture,
+        ssh::{
+            Channel, ChannelError, ChannelEvent, ChannelEvents, ConnectError, ConnectRequest, Connected,
+            Connector, Link, LinkLost,
+        },
+    },
+    sync::Mutex,
+};
+use ssh_mcp_testkit::host::ScriptedHost;
+
+/// What is wrong with a link.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    /// Output comes a byte at a time.
+    Crumbs,
+    /// The exit overtakes the output before it.
+    ExitFirst,
+    /// A disconnect is never answered.
+    NoGoodbye,
+    /// A channel takes 10 ms to open.
+    SlowOpen,
+}
+
+/// A host behind faulty links.
+pub(super) struct Faulty(pub(super) ScriptedHost, pub(super) Fault);
+
+impl Connector for Faulty {
+    fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
+        Box::pin(async move {
+            let Connected { link, host_key, auth_method, compressed } = self.0.connect(request).await?;
+            let link = Box::new(FaultyLink { link, fault: self.1 });
+            Ok(Connected { link, host_key, auth_method, compressed })
+        })
+    }
+}
+
+struct FaultyLink {
+    link: Box<dyn Link>,
+    fault: Fault,
+}
+
+impl Link for FaultyLink {
+    fn open(&self, patience: Duration) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+        Box::pin(async move {
+            if matches!(self.fault, Fault::SlowOpen) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let Channel { events, control } = self.link.open(patience).await?;
+            let events = Box::new(FaultyEvents { events, fault: self.fault, queue: VecDeque::new() });
+            Ok(Channel { events, control })
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<Duration, LinkLost>> {
+        self.link.ping()
+    }
+
+    fn lost(&self) -> BoxFuture<'_, LinkLost> {
+        self.link.lost()
+    }
+
+    fn disconnect(&self) -> BoxFuture<'_, ()> {
+        match self.fault {
+            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen => self.link.disconnect(),
+            Fault::NoGoodbye => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+struct FaultyEvents {
+    events: Box<dyn ChannelEvents>,
+    fault: Fault,
+    queue: VecDeque<ChannelEvent>,
+}
+
+impl ChannelEvents for FaultyEvents {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ChannelEvent> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Poll::Ready(event);
+            }
+            let event = ready!(self.events.poll_event(cx));
+            match (event, self.fault) {
+                (ChannelEvent::Data(origin, bytes), Fault::Crumbs) => {
+                    self.queue.extend(crumbs(origin, &bytes))
+                }
+                (ChannelEvent::Data(origin, bytes), Fault::ExitFirst) => {
+                    let held = ChannelEvent::Data(origin, bytes);
+                    let Poll::Ready(next) = self.events.poll_event(cx) else { return Poll::Ready(held) };
+                    let overtakes =
+                        matches!(next, ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. });
+                    self.queue.extend(if overtakes { [next, held] } else { [held, next] });
+                }
+                (event, _) => return Poll::Ready(event),
+            }
+        }
+    }
+}
+
+fn crumbs(origin: Origin, bytes: &Bytes) -> impl Iterator<Item = ChannelEvent> {
+    bytes.chunks(1).map(move |crumb| ChannelEvent::Data(origin, Bytes::copy_from_slice(crumb)))
+}
+
+/// One machine after the other answers under one name, so that sessions to one target can fare differently.
+pub(super) struct Fleet(Mutex<VecDeque<ScriptedHost>>);
+
+impl Fleet {
+    pub(super) fn new(hosts: impl IntoIterator<Item = ScriptedHost>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(hosts.into_iter().collect())))
+    }
+}
+
+impl Connector for Fleet {
+    fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
+        Box::pin(async move {
+            let host = {
+                let mut hosts = self.0.lock();
+                let host = hosts.pop_front().unwrap();
+                hosts.push_back(host.clone());
+                host
+            };
+            host.connect(request).await
+        })
+    }
+}
