@@ -32,8 +32,8 @@ pub(crate) struct Failure {
     pub(crate) effect: Option<Effect>,
     /// Warnings about the arguments.
     pub(crate) warnings: Vec<Warned>,
-    /// Structured facts besides: results before the failure, a correlation id.
-    pub(crate) facts: JsonObject,
+    /// Structured facts besides: results before the failure, a correlation id. Boxed, so that results stay small.
+    pub(crate) facts: Box<JsonObject>,
 }
 
 impl Failure {
@@ -46,7 +46,7 @@ impl Failure {
             suggestions: Vec::new(),
             effect: None,
             warnings: Vec::new(),
-            facts: JsonObject::new(),
+            facts: Box::default(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Failure {
             facts.insert("warnings".into(), self.warnings.iter().map(Warned::to_value).collect());
         }
         let mut result = CallToolResult::error(vec![ContentBlock::text(block)]);
-        result.structured_content = (form == Form::Both).then_some(Value::Object(facts));
+        result.structured_content = (form == Form::Both).then_some(Value::Object(*facts));
         result
     }
 }

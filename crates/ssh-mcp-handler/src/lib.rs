@@ -21,15 +21,18 @@ mod resources;
 mod schema;
 mod tools;
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, sync::Arc};
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, Icon, Implementation,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-        Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, Extensions, Icon,
+        Implementation, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+        ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -133,8 +136,8 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
 }
 
 /// Whom a request belongs to: whom the HTTP front found out, else the owner on this machine.
-fn owner(context: &RequestContext<RoleServer>) -> Owner {
-    let parts = context.extensions.get::<http::request::Parts>();
+fn owner(request: &Extensions) -> Owner {
+    let parts = request.get::<http::request::Parts>();
     parts.and_then(|parts| parts.extensions.get::<Owner>()).cloned().unwrap_or_else(Owner::local)
 }
 
@@ -186,7 +189,7 @@ impl ServerHandler for Handler {
         let cx = Cx {
             engine: Arc::clone(&self.shared.engine),
             catalogue: Arc::clone(&self.shared.catalogue),
-            owner: owner(&context),
+            owner: owner(&context.extensions),
             progress: Progress::new(token, context.ct.clone()),
         };
         let key = context.meta.get("idempotency_key");
@@ -207,7 +210,8 @@ impl ServerHandler for Handler {
     ) -> Result<ListResourcesResult, ErrorData> {
         let cursor = request.and_then(|request| request.cursor);
         guarded("resources/list", async {
-            let result = resources::list(&self.shared.engine, &owner(&context), cursor.as_deref())?;
+            let result =
+                resources::list(&self.shared.engine, &owner(&context.extensions), cursor.as_deref())?;
             Ok(result.with_ttl_ms(0).with_cache_scope(CacheScope::Private))
         })
         .await
@@ -232,7 +236,7 @@ impl ServerHandler for Handler {
         guarded("resources/read", async {
             let reader = resources::Reader {
                 engine: &self.shared.engine,
-                owner: &owner(&context),
+                owner: &owner(&context.extensions),
                 peer: self.peer(&context),
             };
             let mut result = resources::read(&reader, &request.uri)?;

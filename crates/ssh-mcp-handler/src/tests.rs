@@ -1,0 +1,9 @@
+//! The handler on a real engine over a scripted host, in virtual time.
+
+mod arguments;
+mod audit;
+mod connect;
+mod listing;
+mod reading;
+pub(crate) mod rig;
+mod wire;

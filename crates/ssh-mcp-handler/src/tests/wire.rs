@@ -1,0 +1,293 @@
+//! Both protocol eras on the wire: JSON-RPC lines through a pipe, as over standard input and output.
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{ServiceExt, model::Extensions};
+use serde_json::{Value, json};
+use ssh_mcp_core::owner::Owner;
+use ssh_mcp_testkit::host::ScriptedHost;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf},
+    task::JoinSet,
+};
+
+use super::rig::{Rig, settings};
+use crate::{Handler, Transport};
+
+/// A client that writes and reads lines.
+struct Client {
+    lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
+    input: WriteHalf<DuplexStream>,
+    /// Ends with the client.
+    _server: JoinSet<()>,
+    next: u64,
+    /// What came besides answers.
+    notifications: Vec<Value>,
+    /// `_meta` that each request carries.
+    meta: Value,
+}
+
+impl Client {
+    fn connect(rig: &Rig) -> Self {
+        Self::over(rig, Transport::Stdio)
+    }
+
+    /// The handler does not see what carries its lines, only what it is told of it.
+    fn over(rig: &Rig, transport: Transport) -> Self {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let handler = Handler::new(Arc::clone(&rig.shared), transport);
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let service = handler.serve(theirs).await.unwrap();
+            _ = service.waiting().await;
+        });
+        let (output, input) = tokio::io::split(ours);
+        let lines = BufReader::new(output).lines();
+        Self { lines, input, _server: server, next: 0, notifications: Vec::new(), meta: json!({}) }
+    }
+
+    /// A client of the era with `initialize`.
+    async fn legacy(rig: &Rig, version: &str) -> (Self, Value) {
+        Self::connect(rig).initialized(version).await
+    }
+
+    async fn initialized(self, version: &str) -> (Self, Value) {
+        let mut client = self;
+        let params = json!({
+            "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "t", "version": "1" },
+        });
+        let answer = client.ask("initialize", params).await;
+        client.send(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        (client, answer["result"].clone())
+    }
+
+    /// A client of the era without.
+    fn modern(rig: &Rig) -> Self {
+        Self::connect(rig).without_handshake()
+    }
+
+    fn without_handshake(self) -> Self {
+        let mut client = self;
+        client.meta = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "1" },
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        client
+    }
+
+    async fn send(&mut self, message: Value) {
+        self.input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn request(&mut self, method: &str, mut params: Value) -> u64 {
+        self.next += 1;
+        let meta = params["_meta"].as_object().cloned().unwrap_or_default();
+        let mut all = self.meta.as_object().unwrap().clone();
+        all.extend(meta);
+        if !all.is_empty() {
+            params["_meta"] = Value::Object(all);
+        }
+        let id = self.next;
+        self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
+        id
+    }
+
+    async fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let line = self.lines.next_line().await.unwrap().expect("the server hung up");
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message["id"] == id {
+                return message;
+            }
+            self.notifications.push(message);
+        }
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
+        let id = self.request(method, params).await;
+        self.answer(id).await
+    }
+
+    async fn call(&mut self, tool: &str, arguments: Value, meta: Value) -> Value {
+        self.ask("tools/call", json!({ "name": tool, "arguments": arguments, "_meta": meta })).await["result"]
+            .clone()
+    }
+}
+
+fn to_example() -> Value {
+    json!({ "address": "h", "username": "u", "reuse": "force_new" })
+}
+
+#[tokio::test]
+async fn an_old_client_is_served_in_its_own_words() {
+    let rig = Rig::new();
+    for version in ["2025-06-18", "2025-11-25"] {
+        let (mut client, hello) = Client::legacy(&rig, version).await;
+        assert_eq!(hello["protocolVersion"], version);
+        assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
+        let info = &hello["serverInfo"];
+        assert_eq!((&info["name"], &info["icons"][0]["sizes"]), (&json!("ssh-mcp"), &json!(["any"])));
+        for field in ["version", "title", "description", "websiteUrl"] {
+            assert!(info[field].is_string(), "{field}");
+        }
+        assert!(hello["instructions"].as_str().unwrap().len() <= 2048);
+
+        assert_eq!(client.ask("ping", json!({})).await["result"], json!({}));
+        assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["result"], json!({}));
+        let listed = client.ask("tools/list", json!({})).await["result"].clone();
+        assert_eq!(listed["tools"].as_array().unwrap().len(), crate::tools::rows().count());
+        assert_eq!(listed["tools"][0]["name"], "ssh_connect");
+        let connected = client.call("ssh_connect", to_example(), json!({})).await;
+        assert_eq!((&connected["isError"], connected.get("resultType")), (&json!(false), None));
+        let resources = client.ask("resources/list", json!({})).await["result"].clone();
+        let uri = resources["resources"][0]["uri"].clone();
+        let read = client.ask("resources/read", json!({ "uri": uri })).await["result"].clone();
+        assert_eq!(read["contents"][0]["_meta"]["status"], "healthy");
+        let missing = client.ask("resources/read", json!({ "uri": "shell://x/output" })).await;
+        assert_eq!(missing["error"]["code"], -32002);
+        let templates = client.ask("resources/templates/list", json!({})).await["result"].clone();
+        assert!(!templates["resourceTemplates"].as_array().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_new_client_needs_no_handshake() {
+    let rig = Rig::new();
+    let mut client = Client::modern(&rig);
+    let hello = client.ask("server/discover", json!({})).await["result"].clone();
+    assert!(hello["supportedVersions"].as_array().unwrap().contains(&json!("2026-07-28")), "{hello}");
+    assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
+    assert_eq!(hello["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "ssh-mcp");
+    assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["error"]["code"], -32601);
+
+    let listed = client.ask("tools/list", json!({})).await["result"].clone();
+    assert_eq!((&listed["resultType"], &listed["cacheScope"]), (&json!("complete"), &json!("public")));
+    let connected = client.call("ssh_connect", to_example(), json!({})).await;
+    assert_eq!(connected["structuredContent"]["status"], "ok", "{connected}");
+    let missing = client.ask("resources/read", json!({ "uri": "shell://x/output" })).await;
+    assert_eq!(
+        (&missing["error"]["code"], &missing["error"]["data"]["code"]),
+        (&json!(-32602), &json!("RESOURCE_NOT_FOUND"))
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_routed_is_a_protocol_error() {
+    let rig = Rig::new();
+    let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
+    let unknown = client.ask("tools/call", json!({ "name": "nope", "arguments": {} })).await;
+    assert_eq!((&unknown["error"]["code"], unknown.get("result")), (&json!(-32602), None));
+    assert_eq!(client.ask("no/such/method", json!({})).await["error"]["code"], -32601);
+    for list in ["tools/list", "resources/templates/list", "resources/list"] {
+        let answer = client.ask(list, json!({ "cursor": "nonsense" })).await;
+        assert_eq!(
+            (&answer["error"]["code"], &answer["error"]["data"]["field"]),
+            (&json!(-32602), &json!("cursor")),
+            "{list}"
+        );
+    }
+    // Bad arguments are for the model to see.
+    assert_eq!(client.call("ssh_connect", json!({ "address": 5 }), json!({})).await["isError"], true);
+}
+
+#[tokio::test]
+async fn a_key_in_the_meta_is_honoured_in_both_eras() {
+    let rig = Rig::new();
+    let (mut old, _) = Client::legacy(&rig, "2025-11-25").await;
+    let mut new = Client::modern(&rig);
+    let key = json!({ "idempotency_key": "k1" });
+    let first = old.call("ssh_connect", to_example(), key.clone()).await;
+    let again = old.call("ssh_connect", to_example(), key.clone()).await;
+    assert_eq!(first, again);
+    let elsewhere = new.call("ssh_connect", to_example(), key).await;
+    assert_eq!(first["structuredContent"], elsewhere["structuredContent"]);
+    assert_eq!(rig.host.connects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_to_who_asks_and_never_falls() {
+    let host = ScriptedHost::new().with_connect_time(Duration::from_secs(22));
+    let rig = Rig::with(host, settings());
+    let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
+    client.call("ssh_connect", to_example(), json!({ "progressToken": "p1" })).await;
+    let told: Vec<Value> = client.notifications.iter().map(|message| message["params"].clone()).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(
+        told.iter().all(|params| params["progressToken"] == "p1" && params["message"] == "connecting"),
+        "{told:?}"
+    );
+    let progress: Vec<f64> = told.iter().map(|params| params["progress"].as_f64().unwrap()).collect();
+    assert!(progress.is_sorted(), "{progress:?}");
+
+    client.notifications.clear();
+    client.call("ssh_connect", to_example(), json!({})).await;
+    assert_eq!(client.notifications, [json!(null); 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_connect_stops_and_the_connection_goes_on() {
+    let host = ScriptedHost::new().with_connect_time(Duration::from_secs(20));
+    let rig = Rig::with(host, settings());
+    let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
+    let id = client.request("tools/call", json!({ "name": "ssh_connect", "arguments": to_example() })).await;
+    client.ask("ping", json!({})).await;
+    let params = json!({ "requestId": id, "reason": "enough" });
+    client.send(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(rig.shared.engine.registries().sessions.is_empty());
+    assert_eq!(client.ask("ping", json!({})).await["result"], json!({}));
+    assert_eq!(rig.host.connects(), 1);
+}
+
+#[tokio::test]
+async fn automatic_cursors_live_as_long_as_the_connection_and_no_request_has_one() {
+    let rig = Rig::new();
+    let session = rig.session().await.parse().unwrap();
+    let shell = super::reading::shell_on(&rig, session).await;
+    let engine = &rig.shared.engine;
+    _ = engine.await_shell_bytes(&shell, 0, 2, Duration::from_secs(5)).await;
+    let uri = format!("shell://{}/output?cursor=auto", shell.spec.id);
+    let read_twice = async |client: &mut Client| {
+        let mut texts = Vec::new();
+        for _ in 0..2 {
+            let answer = client.ask("resources/read", json!({ "uri": uri })).await;
+            let contents = answer["result"]["contents"][0].clone();
+            texts.push((contents["text"].clone(), contents["_meta"]["cursor_scope"].clone()));
+        }
+        texts
+    };
+    let remembered = [(json!("$ "), Value::Null), (json!(""), Value::Null)];
+    let alone = [(json!("$ "), json!("none")), (json!("$ "), json!("none"))];
+
+    for transport in [Transport::Stdio, Transport::HttpSession] {
+        let (mut old, _) = Client::over(&rig, transport).initialized("2025-11-25").await;
+        assert_eq!(read_twice(&mut old).await, remembered, "{transport:?}");
+    }
+    assert_eq!(read_twice(&mut Client::modern(&rig)).await, remembered);
+    let (mut old, _) = Client::over(&rig, Transport::HttpStateless).initialized("2025-11-25").await;
+    assert_eq!(read_twice(&mut old).await, alone);
+    for transport in [Transport::HttpSession, Transport::HttpStateless] {
+        let mut new = Client::over(&rig, transport).without_handshake();
+        assert_eq!(read_twice(&mut new).await, alone, "{transport:?}");
+    }
+}
+
+#[test]
+fn a_request_belongs_to_whom_the_front_found_out() {
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.extensions.insert(Owner::token("ann"));
+    let mut request = Extensions::new();
+    assert_eq!(crate::owner(&request), Owner::local());
+    request.insert(parts);
+    assert_eq!(crate::owner(&request), Owner::token("ann"));
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_leaves_its_sessions() {
+    let rig = Rig::new();
+    let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
+    client.call("ssh_connect", to_example(), json!({})).await;
+    drop(client);
+    assert_eq!(rig.ok("ssh_sessions", json!({})).await.facts["total"], 1);
+}
