@@ -64,19 +64,23 @@ impl Shared {
     /// The server has closed; russh has answered it.
     fn on_closed(&self) {
         self.over.cancel();
-        if let Some(seat) = self.take_seat() {
-            seat.release();
+        if let Some(seat) = self.take_seat()
+            && let Some(seat) = seat.closed_by_server()
+        {
+            let connection = Arc::clone(&self.connection);
+            self.tasks.spawn(async move { confirm(&connection, seat).await });
         }
     }
 
-    /// Closes from our side, once. The place is free when the server has read it, which a ping tells.
+    /// Closes from our side, once.
     fn close(&self) {
         self.over.cancel();
         let Some(seat) = self.take_seat() else { return };
+        seat.closed_by_us();
         let (write, connection) = (Arc::clone(&self.write), Arc::clone(&self.connection));
         self.tasks.spawn(async move {
-            if write.close().await.is_ok() && connection.ping().await.is_ok() {
-                seat.release();
+            if write.close().await.is_ok() {
+                confirm(&connection, seat).await;
             }
         });
     }
@@ -95,6 +99,13 @@ impl Shared {
 
     fn check(&self) -> Result<(), ChannelGone> {
         if self.over.is_cancelled() { Err(ChannelGone) } else { Ok(()) }
+    }
+}
+
+/// russh does not tell when the server has closed in turn; an answer to a ping behind the close tells that it was read.
+async fn confirm(connection: &Connection, seat: Seat) {
+    if connection.ping().await.is_ok() {
+        seat.close_confirmed();
     }
 }
 

@@ -61,7 +61,12 @@ impl AsyncRead for Line {
         if this.is_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut this.socket).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        if SMALL.contains(&buffer.filled().len().saturating_sub(before)) {
+            acknowledge_now(&this.socket);
+        }
+        read
     }
 }
 
@@ -78,6 +83,24 @@ impl AsyncWrite for Line {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
+
+/// Sends the acknowledgement that is due instead of waiting for something to send along with it.
+///
+/// sshd leaves Nagle's algorithm on until the first program runs, and simpler servers leave it on for good: their
+/// second small packet waits for the acknowledgement of the first, which the system holds back for 40 ms.
+#[cfg(target_os = "linux")]
+fn acknowledge_now(socket: &TcpStream) {
+    // Nothing depends on it but time.
+    let _ = socket.set_quickack(true);
+}
+
+/// Elsewhere the system cannot be told.
+#[cfg(not(target_os = "linux"))]
+fn acknowledge_now(_: &TcpStream) {}
+
+/// The body of a packet that is part of a dialogue. russh reads the four bytes of the length on their own, and the
+/// packets of bulk data are larger.
+const SMALL: std::ops::RangeInclusive<usize> = 5..=4096;
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,12 @@
 //! | as many are held as ever worked | the limit | another connection |
 //! | none ever worked | the server takes no channels | a refusal |
 //!
-//! Further connections are opened one at a time and only when all others are full. A limit that was learnt is
+//! A place is free only once the server has read our close, which a ping behind it tells. Where a place is about to
+//! come free, it is waited for; else further connections are opened, one at a time. A limit that was learnt is
 //! doubted after a minute by one probe, so a wrong guess does not last.
 //!
-//! *Invariant:* for each room `held` channels are open on the wire and `asking` requests for one are on their way;
-//! every [`Decision::Ask`] is answered by exactly one of `on_confirmed`, `on_given_up` or a final [`Refusal`].
+//! *Invariant:* for each room `held` channels are open on the wire, `leaving` of them closed but not known to be so to
+//! the server, and `asking` requests for one are on their way; every [`Decision::Ask`] is answered by exactly one of `on_confirmed`, `on_given_up` or a final [`Refusal`].
 
 use std::time::Duration;
 
@@ -75,11 +76,20 @@ pub(crate) enum Refusal {
     Never,
 }
 
+/// Whether it must be found out that the server has read our close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    Needed,
+    Unneeded,
+}
+
 #[derive(Debug)]
 struct Room {
     id: RoomId,
     held: u32,
     asking: u32,
+    leaving: u32,
+    left_last: Instant,
     peak: u32,
     limit: Option<Limit>,
     empty_since: Instant,
@@ -121,6 +131,11 @@ impl Places {
                 limit.doubted_from = now + DOUBT;
             }
             return Decision::Ask(room.id);
+        }
+        let about_to_come_free =
+            self.rooms.iter().filter(|room| room.leaving > 0).map(|room| room.left_last + LEAVE);
+        if let Some(until) = about_to_come_free.max().filter(|until| *until > now) {
+            return Decision::Wait { until: Some(until), dialling: Dialling::No };
         }
         let mut until = self.rooms.iter().filter_map(|room| Some(room.limit?.doubted_from)).min();
         let dialling = match (self.growth, self.dial) {
@@ -193,9 +208,31 @@ impl Places {
         }
     }
 
-    /// The server has seen the end of a channel.
-    pub(crate) fn on_released(&mut self, id: RoomId, now: Instant) {
+    /// The server has closed a channel, and our answer is on its way. Only for the last place of a room it matters
+    /// when that arrives.
+    pub(crate) fn on_closed_by_server(&mut self, id: RoomId, now: Instant) -> Confirmation {
+        let Some(room) = self.room(id) else { return Confirmation::Unneeded };
+        if room.has_place() {
+            room.held = room.held.saturating_sub(1);
+            room.touch(now);
+            return Confirmation::Unneeded;
+        }
+        self.on_closed_by_us(id, now);
+        Confirmation::Needed
+    }
+
+    /// We have closed a channel; [`on_close_confirmed`](Self::on_close_confirmed) follows.
+    pub(crate) fn on_closed_by_us(&mut self, id: RoomId, now: Instant) {
         if let Some(room) = self.room(id) {
+            room.leaving += 1;
+            room.left_last = now;
+        }
+    }
+
+    /// The server has read our close.
+    pub(crate) fn on_close_confirmed(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.room(id) {
+            room.leaving = room.leaving.saturating_sub(1);
             room.held = room.held.saturating_sub(1);
             room.touch(now);
         }
@@ -243,7 +280,16 @@ impl Places {
         // The limit is the server's, so it is the same on each connection.
         let limit = self.rooms.iter().filter_map(|room| room.limit).max_by_key(|limit| limit.places);
         let limit = limit.filter(|limit| limit.places > 0);
-        self.rooms.push(Room { id, held: 0, asking: 0, peak: 0, limit, empty_since: now });
+        self.rooms.push(Room {
+            id,
+            held: 0,
+            asking: 0,
+            leaving: 0,
+            left_last: now,
+            peak: 0,
+            limit,
+            empty_since: now,
+        });
         id
     }
 
@@ -293,6 +339,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const DOUBT: Duration = Duration::from_secs(60);
 /// A limit that stems from places we cannot see is believed for this long.
 const SHORT_DOUBT: Duration = Duration::from_secs(10);
+/// A close that is not confirmed in this time is not waited for any longer.
+const LEAVE: Duration = Duration::from_secs(1);
 const FIRST_REST: Duration = Duration::from_millis(100);
 const SHORTLY: Duration = Duration::from_millis(5);
 

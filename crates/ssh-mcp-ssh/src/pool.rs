@@ -23,7 +23,7 @@ use crate::channel;
 use crate::connection::{Connection, OpenError, Terms};
 use crate::dial;
 use crate::host_key::Trust;
-use crate::places::{Decision, Dialling, Growth, Places, Refusal, Retirement, RoomId};
+use crate::places::{Confirmation, Decision, Dialling, Growth, Places, Refusal, Retirement, RoomId};
 use crate::tasks::Tasks;
 
 /// One session: what [`Connector::connect`](ssh_mcp_core::port::ssh::Connector::connect) hands out.
@@ -130,17 +130,37 @@ impl Drop for RusshLink {
     }
 }
 
-/// A channel's place on its connection, given back by [`release`](Self::release).
+/// A channel's place on its connection.
 pub(crate) struct Seat {
     pool: Weak<Pool>,
     room: RoomId,
 }
 
 impl Seat {
-    /// The server has seen the end of the channel.
-    pub(crate) fn release(self) {
+    /// The server has closed the channel; gives the place back, or back to the caller to have it confirmed.
+    pub(crate) fn closed_by_server(self) -> Option<Self> {
+        let pool = self.pool.upgrade()?;
+        let confirmation = pool.lock().places.on_closed_by_server(self.room, Instant::now());
+        match confirmation {
+            Confirmation::Needed => Some(self),
+            Confirmation::Unneeded => {
+                pool.changed.notify_waiters();
+                None
+            }
+        }
+    }
+
+    /// We have closed the channel.
+    pub(crate) fn closed_by_us(&self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.lock().places.on_released(self.room, Instant::now());
+            pool.lock().places.on_closed_by_us(self.room, Instant::now());
+        }
+    }
+
+    /// The server has read our close: the place is free.
+    pub(crate) fn close_confirmed(self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.lock().places.on_close_confirmed(self.room, Instant::now());
             pool.changed.notify_waiters();
         }
     }

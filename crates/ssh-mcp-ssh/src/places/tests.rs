@@ -44,8 +44,10 @@ impl Story {
         assert_eq!(self.places.on_refused(room, tries, self.now), expected);
     }
 
+    /// A channel ends, and the server is known to know it.
     fn releases(&mut self, room: RoomId) {
-        self.places.on_released(room, self.now);
+        self.places.on_closed_by_us(room, self.now);
+        self.places.on_close_confirmed(room, self.now);
     }
 
     fn passes(&mut self, time: Duration) {
@@ -216,5 +218,32 @@ fn a_lost_connection_takes_its_places_along() {
     story.holds(B, 1);
     story.places.on_lost(B);
     story.releases(B);
+    story.decides(Decision::Dial);
+}
+
+#[test]
+fn the_last_place_is_free_only_when_the_server_knows() {
+    let mut story = Story::new(Growth::Possible);
+    story.holds(A, 2);
+    // No limit is known, so it does not matter.
+    assert_eq!(story.places.on_closed_by_server(A, story.now), Confirmation::Unneeded);
+    story.holds(A, 1);
+    story.decides(Decision::Ask(A));
+    story.is_refused(A, 1, Refusal::Elsewhere);
+    assert_eq!(story.places.on_closed_by_server(A, story.now), Confirmation::Needed);
+    story.waits(Dialling::No);
+    story.places.on_close_confirmed(A, story.now);
+    story.decides(Decision::Ask(A));
+}
+
+#[test]
+fn a_close_that_is_not_confirmed_is_not_waited_for_long() {
+    let mut story = Story::new(Growth::Possible);
+    story.holds(A, 2);
+    story.decides(Decision::Ask(A));
+    story.is_refused(A, 1, Refusal::Elsewhere);
+    story.places.on_closed_by_us(A, story.now);
+    story.waits(Dialling::No);
+    story.passes(LEAVE);
     story.decides(Decision::Dial);
 }
