@@ -41,11 +41,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "ssh_connect",
         title: "Open or reuse an SSH session",
-        description: "Opens an SSH session and returns its SESSION_ID, which every other call needs; many commands and \
-                      shells run on one session. By default it first shows sessions you already have to the same user \
-                      and host; reuse=auto takes the best of them, force_new always connects. Offers key, password and \
-                      agent, in that order. Give agent_id so that everything you opened can be ended in one call. An \
-                      idle session ends by itself at EXPIRES_AT unless persistent=true.",
+        description: "Opens an SSH session and returns the SESSION_ID that other calls need; many commands and shells run \
+                      on one session. First shows sessions you have to the same user and host; reuse=auto takes the \
+                      best of them, force_new always connects. Tries key, password and agent. Give agent_id so that \
+                      one call can end everything. An idle session ends at EXPIRES_AT unless persistent=true.",
         effect: Effect::Adds,
         repeat: Repeat::Harmless,
         reach: Reach::Remote,
@@ -60,9 +59,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "ssh_sessions",
         title: "List SSH sessions",
-        description: "Lists your open sessions, newest first, after one keepalive round trip to each; a session whose \
-                      connection is dead is dropped from the list and closed. Take it to find a SESSION_ID again or to \
-                      see what is still open before you finish; narrow it with agent_id. It runs nothing on the hosts.",
+        description: "Lists your open sessions, newest first, after a keepalive round trip to each; dead ones are closed \
+                      and left out. Take it to find a SESSION_ID again or to see what is still open; it runs nothing \
+                      on the hosts.",
         effect: Effect::ReadOnly,
         repeat: Repeat::Harmless,
         reach: Reach::Remote,
@@ -75,37 +74,37 @@ pub(crate) const ROWS: &[Row] = &[
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ConnectArgs {
-    /// host, host:port or [v6]:port. Needed unless session_id is given.
+    /// host, host:port or [v6]:port; needed unless session_id is given.
     address: Option<String>,
-    /// Account to log in as. Needed with address.
+    /// Account; needed with address.
     username: Option<String>,
-    /// Password; also answers a single keyboard-interactive prompt.
+    /// Password.
     password: Option<String>,
-    /// Private key file on the machine of this server.
+    /// Private key file on the server's machine.
     key_path: Option<String>,
-    /// Opens an encrypted key file.
+    /// For an encrypted key file.
     key_passphrase: Option<String>,
-    /// A session you know: used if it is alive.
+    /// A known session, used if alive.
     session_id: Option<String>,
     /// Seconds for one attempt.
     #[schemars(range(min = 1, max = 3600))]
     timeout_secs: Option<u64>,
-    /// Further attempts after a transient failure; never after a refused login.
+    /// Further attempts after transient failures.
     #[schemars(range(max = 100))]
     max_retries: Option<u32>,
-    /// First wait between attempts; it doubles.
+    /// First wait between attempts; doubles.
     #[schemars(range(max = 10_000))]
     retry_delay_ms: Option<u64>,
-    /// Whether to compress; left out, it follows from the line.
+    /// Left out, it follows from the line.
     compress: Option<bool>,
-    /// A label to find it by.
+    /// A label.
     name: Option<String>,
-    /// Never end it for being idle.
+    /// Never end it when idle.
     #[serde(default)]
     persistent: bool,
-    /// Your own name for the group of sessions it belongs to.
+    /// Your name for the group it belongs to.
     agent_id: Option<String>,
-    /// What to do with sessions to the same user and host.
+    /// About sessions to the same user and host.
     #[serde(default)]
     reuse: ReuseWord,
 }

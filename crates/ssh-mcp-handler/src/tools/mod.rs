@@ -109,7 +109,8 @@ impl Set {
 impl Row {
     /// The hints of MCP's `ToolAnnotations`.
     pub(crate) fn annotations(&self) -> ToolAnnotations {
-        ToolAnnotations::with_title(self.title)
+        // The title stands on the tool itself.
+        ToolAnnotations::new()
             .read_only(self.effect == Effect::ReadOnly)
             .destructive(self.effect == Effect::Destroys)
             .idempotent(self.repeat == Repeat::Harmless)

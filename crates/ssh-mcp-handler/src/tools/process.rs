@@ -22,12 +22,12 @@ use crate::{args, failure::Failure};
 /// Where and with what something runs; to be flattened into the arguments of a tool.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct ContextArgs {
-    /// Directory to start in; ~ is the home directory.
+    /// Directory; ~ is home.
     #[schemars(length(min = 1))]
     cwd: Option<String>,
-    /// Environment variables, name to value.
+    /// Environment variables.
     env: Option<BTreeMap<String, String>>,
-    /// Remote program to run it with, instead of the login shell.
+    /// Instead of the login shell.
     #[schemars(length(min = 1))]
     shell: Option<String>,
 }

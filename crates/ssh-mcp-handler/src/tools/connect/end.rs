@@ -18,9 +18,9 @@ use crate::{
 pub(super) const DISCONNECT: Row = Row {
     name: "ssh_disconnect",
     title: "End an SSH session",
-    description: "Ends one session: cancels its commands, closes its shells, then closes the connection. Output that was \
-                  produced stays readable for a while. Take it as soon as you no longer need a session; for all sessions \
-                  of an agent take ssh_disconnect_agent, for a list ssh_disconnect_many.",
+    description: "Ends one session: cancels its commands, closes its shells, then the connection. What was printed stays \
+                  readable for a while. For all sessions of an agent take ssh_disconnect_agent, for a list \
+                  ssh_disconnect_many.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -61,7 +61,6 @@ pub(super) const DISCONNECT_MANY: Row = Row {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct DisconnectArgs {
-    /// The session to end.
     session_id: String,
 }
 
@@ -146,7 +145,6 @@ async fn disconnect_agent(
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct DisconnectManyArgs {
-    /// The sessions to end.
     #[schemars(length(min = 1, max = 64))]
     session_ids: Vec<String>,
 }

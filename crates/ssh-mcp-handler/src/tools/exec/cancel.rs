@@ -18,10 +18,10 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec_cancel",
     title: "Stop a running command",
-    description: "Ends a running command and shows what it printed until then. It is asked first (Ctrl-C on a terminal, \
-                  then TERM), after 2 s killed with its process group, and in the end its channel is closed; ENDED_BY \
-                  says what did it. MAY_STILL_RUN warns when nothing showed that it ended. Answers within a few seconds; \
-                  a command that had ended already gives NOOP.",
+    description: "Ends a running command and shows what it printed. It is asked first (Ctrl-C on a \
+                  terminal, then TERM), after 2 s killed with its process group, in the end its channel is \
+                  closed; ENDED_BY says what did it. MAY_STILL_RUN warns when nothing showed its end. \
+                  NOOP: it had ended already.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -33,9 +33,8 @@ pub(super) const ROW: Row = Row {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct CancelArgs {
-    /// The command to end.
     command_id: String,
-    /// Newest bytes to show of each stream.
+    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }

@@ -18,10 +18,10 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec_output",
     title: "Read or await a command's output",
-    description: "Shows how a command stands and the newest part of what it printed, stdout and stderr apart. wait=true \
-                  waits for its end first; when that wait runs out the answer is RUNNING and the command goes on. Take it \
-                  with wait=true rather than asking again and again. Works for an hour after the end and changes \
-                  nothing. TIMEOUT means the command's own limit ended it.",
+    description: "Shows how a command stands and the newest part of what it printed, stdout and stderr \
+                  apart. wait=true waits for its end first: take that rather than asking again and again. \
+                  RUNNING: the wait ran out, the command goes on. TIMEOUT: the command's own limit ended \
+                  it. Works for an hour after the end.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -33,15 +33,14 @@ pub(super) const ROW: Row = Row {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct OutputArgs {
-    /// The command.
     command_id: String,
     /// Wait for its end.
     #[serde(default)]
     wait: bool,
-    /// Longest wait, at most 300.
+    /// At most 300.
     #[serde(default = "super::thirty")]
     wait_timeout_secs: u64,
-    /// Newest bytes to show of each stream.
+    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }

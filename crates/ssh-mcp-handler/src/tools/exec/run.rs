@@ -30,11 +30,10 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_run",
     title: "Connect, run one command, disconnect",
-    description: "Runs one command on a host in a single call and shows its output: connects, or takes a session you \
-                  already have to the same user and host, waits for the end, and ends the session again if it opened it. \
-                  The expensive last choice: a new connection costs up to two seconds each time. For more than one \
-                  command take ssh_connect and ssh_exec. At timeout_secs the command is ended and the answer is TIMEOUT \
-                  with what it printed.",
+    description: "Runs one command on a host in a single call: connects, or takes a session you have to \
+                  the same user and host, waits, shows the output, and ends a session it opened. The \
+                  expensive last choice: each new connection costs up to two seconds. For more than one \
+                  command take ssh_connect and ssh_exec. TIMEOUT: timeout_secs ended the command.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -48,28 +47,28 @@ pub(super) const ROW: Row = Row {
 struct RunArgs {
     /// host, host:port or [v6]:port.
     address: String,
-    /// Account to log in as.
+    /// Account.
     username: String,
-    /// Password; also answers a single keyboard-interactive prompt.
+    /// Password.
     password: Option<String>,
-    /// Private key file on the machine of this server.
+    /// Private key file on the server's machine.
     key_path: Option<String>,
-    /// Opens an encrypted key file.
+    /// For an encrypted key file.
     key_passphrase: Option<String>,
-    /// Your own name for the group of sessions it belongs to.
+    /// Your name for the group it belongs to.
     agent_id: Option<String>,
-    /// What to run, for the remote login shell.
+    /// For the remote login shell.
     #[schemars(length(min = 1))]
     command: String,
     #[serde(flatten)]
     context: ContextArgs,
-    /// Run on a terminal; stderr then comes in stdout.
+    /// On a terminal; stderr comes in stdout.
     #[serde(default)]
     pty: bool,
     /// Run-time limit, at most 300.
     #[serde(default = "super::thirty")]
     timeout_secs: u64,
-    /// Newest bytes to show of each stream.
+    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
     /// End a session that this call opened.

@@ -24,11 +24,12 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec",
     title: "Start a command",
-    description: "Starts a command on an open session and returns its COMMAND_ID at once; many run side by side. With \
-                  wait=true it also waits for the end and shows the output: the shortest way for quick commands. Take \
-                  ssh_exec_batch for steps that depend on each other, ssh_shell_open for what asks questions. Its \
-                  standard input is at its end unless input is given. A command ends by itself, at ENDS_AT, by \
-                  ssh_exec_cancel or with its session; with release_when_no_subs=true also when nobody waits or reads.",
+    description: "Starts a command on an open session and returns its COMMAND_ID at once; many run side by \
+                  side. wait=true also waits for the end and shows the output: the shortest way for quick \
+                  commands. Take ssh_exec_batch for steps in order, ssh_shell_open for what asks \
+                  questions. Standard input is at its end unless input is given. It ends by itself, at \
+                  ENDS_AT, by ssh_exec_cancel or with its session; with release_when_no_subs=true also \
+                  when nobody waits or reads.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -43,26 +44,25 @@ const INPUT: usize = 1024 * 1024;
 
 #[derive(Deserialize, JsonSchema)]
 struct ExecArgs {
-    /// The session to run it on.
     session_id: String,
-    /// What to run, for the remote login shell.
+    /// For the remote login shell.
     #[schemars(length(min = 1))]
     command: String,
     /// Run-time limit; 0 is none.
     timeout_secs: Option<u64>,
-    /// Run on a terminal; stderr then comes in stdout.
+    /// On a terminal; stderr comes in stdout.
     #[serde(default)]
     pty: bool,
-    /// Standard input, at most 1 MiB.
+    /// At most 1 MiB.
     input: Option<String>,
-    /// Standard input in base64, instead of input.
+    /// Instead of input.
     input_base64: Option<String>,
     #[serde(flatten)]
     context: ContextArgs,
-    /// Wait for the end and show the output.
+    /// Wait for the end.
     #[serde(default)]
     wait: bool,
-    /// Longest wait, at most 300; the command runs on.
+    /// At most 300.
     #[serde(default = "super::thirty")]
     wait_timeout_secs: u64,
     /// End it when nobody observes it.

@@ -20,10 +20,10 @@ use crate::{
 pub(super) const CLOSE: Row = Row {
     name: "ssh_shell_close",
     title: "Close a shell",
-    description: "Ends a shell as when its terminal is hung up, with force=true by a kill that nothing can catch, waits \
-                  up to wait_secs for that end, and returns its last unread output and how it ended. What the shell \
-                  left in the background may go on. Its output stays readable for a minute. NOOP: it had ended already. \
-                  The session stays open.",
+    description: "Ends a shell as when its terminal is hung up, with force=true by a kill, waits up to \
+                  wait_secs for its end, and returns its last unread output. What it left in the \
+                  background may go on; its output stays readable for a minute. NOOP: it had ended \
+                  already.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -35,7 +35,6 @@ pub(super) const CLOSE: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct CloseArgs {
-    /// Shell to close.
     shell_id: String,
     /// Kill it instead of hanging up.
     #[serde(default)]

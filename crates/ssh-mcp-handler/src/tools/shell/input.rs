@@ -30,10 +30,10 @@ use crate::{
 pub(super) const WRITE: Row = Row {
     name: "ssh_shell_write",
     title: "Type into a shell",
-    description: "Sends text to a shell exactly as given, so end a line with \\n; raw bytes go in input_base64. Take \
-                  ssh_shell_press for arrows, function keys and Ctrl combinations. cols and rows first change the size \
-                  of the terminal; the input may then be left out. By default it returns as soon as the bytes are \
-                  taken; wait_secs also waits until the output that follows pauses, and returns and drains it.",
+    description: "Sends text to a shell exactly as given, so end a line with \\n; raw bytes go in \
+                  input_base64. Take ssh_shell_press for arrows, function keys and Ctrl. cols and rows \
+                  change the terminal's size first, also without input. Returns when the bytes are taken; \
+                  wait_secs also waits until the output pauses, and returns and drains it.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -46,10 +46,10 @@ pub(super) const WRITE: Row = Row {
 pub(super) const PRESS: Row = Row {
     name: "ssh_shell_press",
     title: "Press a key in a shell",
-    description: "Sends one named key to a shell, with modifiers, up to 64 times: to move in menus and editors, to \
-                  complete with tab, to interrupt with ctrl_c, to end input with ctrl_d. Arrows, home, end, paging, \
-                  insert, delete and function keys take any modifier, tab takes shift, the others none. Take \
-                  ssh_shell_write for text.",
+    description: "Sends one named key to a shell, up to 64 times: to move in menus and editors, complete \
+                  with tab, interrupt with ctrl_c, end input with ctrl_d. Arrows, home, end, paging, \
+                  insert, delete and function keys take any modifier, tab takes shift, the others none. \
+                  Take ssh_shell_write for text.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -61,23 +61,19 @@ pub(super) const PRESS: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct WriteArgs {
-    /// Shell to type into.
     shell_id: String,
-    /// Text to send.
     input: Option<String>,
-    /// Bytes to send, in base64; instead of input.
+    /// Instead of input.
     input_base64: Option<String>,
-    /// New number of columns.
     #[schemars(range(min = 1, max = 65_535))]
     cols: Option<u32>,
-    /// New number of rows.
     #[schemars(range(min = 1, max = 65_535))]
     rows: Option<u32>,
-    /// Longest wait for output, in seconds; ends when output pauses. At most 300.
+    /// Longest wait for output to pause; at most 300.
     #[serde(default)]
     #[schemars(range(min = 0))]
     wait_secs: f64,
-    /// Most bytes of that output; the newest are kept.
+    /// Newest bytes of that output.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }
@@ -155,21 +151,15 @@ async fn write(cx: &Cx, args: WriteArgs) -> Result<Answer<WriteBody>, Failure> {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct PressArgs {
-    /// Shell to press it in.
     shell_id: String,
-    /// The key.
     #[schemars(schema_with = "key_names")]
     key: String,
-    /// With shift.
     #[serde(default)]
     shift: bool,
-    /// With alt.
     #[serde(default)]
     alt: bool,
-    /// With ctrl.
     #[serde(default)]
     ctrl: bool,
-    /// How often.
     #[serde(default = "once")]
     #[schemars(range(min = 1, max = 64))]
     repeat: u8,

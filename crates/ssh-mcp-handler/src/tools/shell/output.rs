@@ -26,11 +26,11 @@ use crate::{
 pub(super) const READ: Row = Row {
     name: "ssh_shell_read",
     title: "Read what a shell printed",
-    description: "Returns output of a shell that has not been read yet, and drains it unless clear=false. from=tail \
-                  gives the newest part, and what it passes over counts as read; from=head gives the oldest, so that \
-                  repeated calls give everything. wait=true waits for min_bytes first. To wait for a prompt or a word \
-                  take ssh_shell_wait_for; do not call this in a loop. CLOSED: the shell has ended and its output can \
-                  still be read.",
+    description: "Returns output of a shell that was not read yet, and drains it unless clear=false. \
+                  from=tail gives the newest part, and what it skips counts as read; from=head gives the \
+                  oldest, so that repeated calls give all. wait=true waits for min_bytes first. To wait \
+                  for a prompt or word take ssh_shell_wait_for; do not call this in a loop. CLOSED: it has \
+                  ended and can still be read.",
     effect: Effect::Adds,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -43,10 +43,10 @@ pub(super) const READ: Row = Row {
 pub(super) const WAIT_FOR: Row = Row {
     name: "ssh_shell_wait_for",
     title: "Wait for text in a shell",
-    description: "Waits until a shell prints one of several plain texts (no patterns) and returns the output up to the \
-                  end of the first that appears; what comes behind it stays for the next call. Unread output counts, so \
-                  a text that is already there is found at once. Colours and cursor movements within a text do not \
-                  matter. Take it after every input to wait for the prompt or an answer; it starts and ends nothing.",
+    description: "Waits until a shell prints one of several plain texts (no patterns) and returns the \
+                  output up to its end; what comes behind stays for the next call. Unread output counts, \
+                  so a text already there is found at once; colours and cursor movements do not matter. \
+                  Take it after every input to wait for the prompt or an answer.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -58,7 +58,6 @@ pub(super) const WAIT_FOR: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct ReadArgs {
-    /// Shell to read.
     shell_id: String,
     /// Drain what is shown.
     #[serde(default = "yes")]
@@ -72,7 +71,7 @@ pub(super) struct ReadArgs {
     /// Wait for output first.
     #[serde(default)]
     wait: bool,
-    /// Longest wait in seconds, at most 300.
+    /// At most 300.
     #[serde(default = "thirty")]
     wait_timeout_secs: u64,
     /// Unread bytes to wait for.
@@ -196,15 +195,14 @@ fn word(shell: &Shell) -> &'static str {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct WaitArgs {
-    /// Shell to watch.
     shell_id: String,
     /// 1 to 16 texts of at most 1024 bytes; the first that appears ends the wait.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1)))]
     patterns: Vec<String>,
-    /// Longest wait in seconds, at most 300.
+    /// At most 300.
     #[serde(default = "thirty")]
     timeout_secs: u64,
-    /// Most bytes of output; the newest are kept.
+    /// Newest bytes of output.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
     /// Drain what is shown.
