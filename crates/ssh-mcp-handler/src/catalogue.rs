@@ -15,7 +15,7 @@ use ssh_mcp_core::{
 
 use crate::{
     failure::Failure,
-    reply::Form,
+    reply::{self, Form},
     tools::{self, Effect, Row, Set},
 };
 
@@ -99,7 +99,7 @@ impl Catalogue {
             .with_title(row.title)
             .with_annotations(row.annotations());
         if self.form() == Form::Both {
-            tool = tool.with_raw_output_schema(Arc::new((row.call.output)(row.name)));
+            tool = tool.with_raw_output_schema(Arc::new(reply::or_error((row.call.output)(row.name))));
         }
         Entry { row, input, tool }
     }

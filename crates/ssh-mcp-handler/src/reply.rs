@@ -221,6 +221,26 @@ pub(crate) fn output_schema<B: Body>(tool: &str) -> JsonObject {
     schema
 }
 
+/// The schema a tool publishes: its success, or an error in place of it.
+///
+/// Errors must be in it because there are clients that hold them to it too, whatever `isError` says (the 1.x line of the
+/// TypeScript SDK), and would show a schema that does not fit instead of what went wrong.
+pub(crate) fn or_error(success: JsonObject) -> JsonObject {
+    let text = || json!({ "type": "string" });
+    let error = json!({
+        "type": "object",
+        "properties": {
+            "tool": text(), "status": { "type": "string", "const": "error" }, "code": text(), "reason": text(),
+            "detail": text(), "category": text(), "retry": text(), "effect": text(),
+        },
+        "required": ["tool", "status", "code", "reason", "category", "retry"],
+    });
+    let mut schema = JsonObject::new();
+    schema.insert("type".into(), "object".into());
+    schema.insert("anyOf".into(), json!([success, error]));
+    schema
+}
+
 /// Eight hexadecimal digits that remote output cannot know, one per answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nonce(u32);

@@ -84,7 +84,7 @@ impl Rig {
         assert_eq!(result.is_error, Some(false), "{tool}: {result:?}");
         let answered = Answered::of(&result);
         let entry = self.shared.catalogue.entries().iter().find(|entry| entry.row.name == tool).unwrap();
-        let schema = Value::Object(entry.tool.output_schema.as_deref().unwrap().clone());
+        let schema = Value::Object((entry.row.call.output)(entry.row.name));
         if let Err(fault) = conforms(&schema, &answered.facts, "answer") {
             panic!("{tool}: {fault}\n{:#}", answered.facts);
         }
@@ -99,6 +99,13 @@ impl Rig {
         let result = self.raw(tool, arguments, None).await.unwrap();
         assert_eq!(result.is_error, Some(true), "{tool}: {result:?}");
         let answered = Answered::of(&result);
+        // A tool that is left out has no entry, and nobody knows its schema.
+        if let Some(entry) = self.shared.catalogue.entries().iter().find(|entry| entry.row.name == tool) {
+            let schema = &entry.tool.output_schema.as_deref().unwrap()["anyOf"][1];
+            for name in schema["required"].as_array().unwrap().iter().filter_map(Value::as_str) {
+                conforms(&schema["properties"][name], &answered.facts[name], name).unwrap();
+            }
+        }
         let (code, reason) = (answered.fact("code"), answered.fact("reason"));
         assert!(answered.text.contains(&format!("REASON: [{code}] {reason}\n")), "{}", answered.text);
         assert!(answered.text.contains(&format!("DETAIL: {}", answered.fact("detail"))), "{}", answered.text);
