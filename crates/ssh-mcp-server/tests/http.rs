@@ -92,7 +92,7 @@ async fn a_session_lives_from_initialize_to_delete() {
     let id = ready_session(&server).await;
     let answer = within(call("whoami"), &id).send(server.address()).await;
     assert_eq!((answer.header("content-type"), answer.said().as_str()), (Some("text/event-stream"), "local"));
-    assert_eq!(status(&server, within(ask("DELETE", "/"), &id)).await, 202);
+    assert_eq!(status(&server, within(ask("DELETE", "/"), &id)).await, 204);
     server.ended("whoami").await;
     for gone in [call("whoami"), ask("GET", "/"), ask("DELETE", "/")] {
         assert_eq!(status(&server, within(gone, &id)).await, 404);
@@ -331,7 +331,7 @@ async fn there_are_only_so_many_sessions() {
     assert_eq!(status(&server, ask("GET", "/readyz")).await, 503);
     // Work that needs no session goes on, and a place that is given back is taken.
     assert_eq!(call("whoami").send(server.address()).await.said(), "local");
-    assert_eq!(status(&server, within(ask("DELETE", "/"), &first)).await, 202);
+    assert_eq!(status(&server, within(ask("DELETE", "/"), &first)).await, 204);
     assert_eq!(status(&server, ask("GET", "/readyz")).await, 200);
     session(&server, initialize()).await;
 }
