@@ -47,12 +47,12 @@ impl Client {
         self.line(&message.to_string());
     }
 
-    /// Fits the pipe, so it is written at once.
+    /// Fits the pipe, so it is written at once; without a budget, because a test may send many lines in one go.
     fn line(&mut self, line: &str) {
-        let mut write = std::pin::pin!(self.input.write_all(line.as_bytes()));
+        let mut write = std::pin::pin!(tokio::task::unconstrained(self.input.write_all(line.as_bytes())));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(write.as_mut().poll(&mut cx).is_ready());
-        let mut write = std::pin::pin!(self.input.write_all(b"\n"));
+        let mut write = std::pin::pin!(tokio::task::unconstrained(self.input.write_all(b"\n")));
         assert!(write.as_mut().poll(&mut cx).is_ready());
     }
 
