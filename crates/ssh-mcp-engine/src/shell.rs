@@ -326,15 +326,17 @@ impl Engine {
         }
     }
 
-    /// Waits until output has come behind `from` and then none for `quiet`, as a casual observer.
+    /// Waits until output has come behind `from` and then none for `quiet`.
+    ///
+    /// Whoever opens a shell looks at its first output this way, which is no observation yet; other callers hold an
+    /// observer of their own.
     pub async fn await_shell_quiet(
-        self: &Arc<Self>,
+        &self,
         shell: &Arc<Shell>,
         from: u64,
         patience: Duration,
         quiet: Duration,
     ) -> ShellWait {
-        let _observer = self.observe(Observable::Shell(shell));
         let deadline = self.clock.now().saturating_add(patience);
         let mut watch = shell.history.watch();
         loop {

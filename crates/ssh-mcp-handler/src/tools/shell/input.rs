@@ -14,7 +14,7 @@ use ssh_mcp_core::{
     registry::{Entry as _, Shell},
     settings::Settings,
 };
-use ssh_mcp_engine::WriteError;
+use ssh_mcp_engine::{Observable, WriteError};
 
 use super::{Output, SETTLED, Standing, awaited_hint, newest, patience, skipped_hint, unread::Drain};
 use crate::{
@@ -127,6 +127,7 @@ async fn write(cx: &Cx, args: WriteArgs) -> Result<Answer<WriteBody>, Failure> {
     let output = match wait.is_zero() {
         true => None,
         false => {
+            let _observer = cx.engine.observe(Observable::Shell(&shell));
             let work = cx.engine.await_shell_quiet(&shell, before, wait, SETTLED);
             let beat = || Beat {
                 progress: shell.history.mark().end.saturating_sub(before),

@@ -1,14 +1,16 @@
 //! `ssh_shell_open`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
+    code::{Code, Effect as Begun},
     lifecycle::AutoRelease,
     port::ssh::{Pty, PtySize},
-    registry::Shell,
+    reason::Reason,
+    registry::{Entry as _, Shell},
     settings::{Quantity, Settings, Unit},
     uri::Scheme,
 };
@@ -28,11 +30,11 @@ use crate::{
 pub(super) const OPEN: Row = Row {
     name: "ssh_shell_open",
     title: "Open an interactive shell",
-    description: "Opens an interactive shell on a terminal of a session and returns its SHELL_ID. Take it for programs \
-                  that ask back, for editors, and where directory and variables must stay from one input to the next; \
-                  for single commands take ssh_exec. name makes it easy to find again: with ensure=true an open shell \
-                  of that name on the same host is returned instead of a second one. It lives until it is closed, its \
-                  program ends, its session ends, or nobody uses it for inactivity_ttl.",
+    description: "Opens an interactive shell on a terminal of a session and returns its SHELL_ID. Take it \
+                  for programs that ask back, for editors, and where directory and variables must last \
+                  from one input to the next; for single commands take ssh_exec. ensure=true returns an \
+                  open shell of that name on the same host instead of a second one. It lives until closed, \
+                  its program or session ends, or nobody uses it for inactivity_ttl.",
     effect: Effect::Adds,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -44,42 +46,39 @@ pub(super) const OPEN: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct OpenArgs {
-    /// Session to open it on.
     session_id: String,
-    /// Terminal type; vt100 or ansi for simple consoles.
+    /// vt100 or ansi for simple consoles.
     #[serde(default = "xterm")]
     #[schemars(length(min = 1, max = 64))]
     term: String,
-    /// Columns.
     #[serde(default = "eighty")]
     #[schemars(range(min = 1, max = 65_535))]
     cols: u32,
-    /// Rows.
     #[serde(default = "twenty_four")]
     #[schemars(range(min = 1, max = 65_535))]
     rows: u32,
-    /// Seconds without use after which it is closed; 0 never.
+    /// Seconds without use until it is closed; 0 never.
     inactivity_ttl: Option<u64>,
     /// Output that is kept, such as 512k or 10m.
     max_buffer_size: Option<String>,
-    /// Close it when its last subscriber has left.
+    /// Close it when nobody observes it.
     #[serde(default)]
     release_when_no_subs: bool,
-    /// Wait before that, in milliseconds.
+    /// Delay before that.
     #[schemars(range(max = 3_600_000))]
     grace_ms: Option<u64>,
     /// A label, unique among the open shells of a host.
     #[schemars(length(min = 1, max = 128))]
     name: Option<String>,
-    /// Return an open shell of that name on the same host, or without a name the newest one there.
+    /// Take an open shell of that name on the host, or the newest there.
     #[serde(default)]
     ensure: bool,
     #[serde(flatten)]
     context: ContextArgs,
-    /// Forget it 5 minutes after its program has ended instead of an hour.
+    /// Forget it 5 minutes after its end instead of an hour.
     #[serde(default)]
     auto_close: bool,
-    /// Longest wait for first output, in seconds; ends when output pauses.
+    /// Longest wait for first output to pause.
     #[serde(default)]
     #[schemars(range(min = 0))]
     wait_secs: f64,
@@ -142,6 +141,10 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
         Opening::Created => first_output(cx, &shell, wait).await,
         Opening::Reused { .. } => None,
     };
+    if let Some((Reason::Failed, _)) = shell.ended() {
+        return Err(Failure::new(Code::ChannelFailed, "the server refused a terminal or a program on it")
+            .with_effect(Begun::None));
+    }
     let PtySize { cols, rows } = shell.size();
     let body = OpenBody {
         session_id: shell.spec.session.to_string(),
@@ -220,7 +223,7 @@ const BUFFER_SETTING: &str = "SSH_SHELL_MAX_BUFFER_SIZE";
 
 /// The beginning of what a new shell prints: after a moment that the settings give, or as long as the call is willing to
 /// wait. It is a look, nothing is drained.
-async fn first_output(cx: &Cx, shell: &std::sync::Arc<Shell>, wait: Duration) -> Option<String> {
+async fn first_output(cx: &Cx, shell: &Arc<Shell>, wait: Duration) -> Option<String> {
     let settings = cx.settings();
     let (patience, quiet) = match (wait.is_zero(), settings.shell_peek) {
         (true, None) => return None,

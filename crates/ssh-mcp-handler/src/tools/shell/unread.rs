@@ -52,18 +52,23 @@ impl Piece {
     pub(super) fn newest(history: &ByteHistory, at: u64, until: u64, max: usize) -> Self {
         let Mark { base, end, .. } = history.mark();
         let end = end.min(until);
-        let from = end.saturating_sub(max as u64).max(base).max(at);
-        let length = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX).min(max);
+        let budget = max.saturating_add(LOOK_AROUND);
+        let from = end.saturating_sub(budget as u64).max(base).max(at);
+        let length = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX).min(budget);
         let window = history.read(from, length);
-        let orphans = if window.start > at { text::orphaned_prefix(&window.bytes) } else { 0 };
         let over = window.ended && window.next == window.end;
         let partial = if over { 0 } else { text::incomplete_suffix(&window.bytes) };
-        let bytes = window.bytes.get(orphans..window.bytes.len().saturating_sub(partial)).unwrap_or_default();
+        let whole = window.bytes.get(..window.bytes.len() - partial).unwrap_or_default();
+        let older = whole.len().saturating_sub(max);
+        let kept = whole.get(older..).unwrap_or_default();
+        // What began before the first byte is no text without its beginning.
+        let orphans = if window.start + older as u64 > at { text::orphaned_prefix(kept) } else { 0 };
+        let bytes = kept.get(orphans..).unwrap_or_default();
 
-        let start = window.start.max(at) + orphans as u64;
+        let start = window.start.max(at) + (older + orphans) as u64;
         let (lost, skipped) = match start > at {
             // A character whose beginning has gone is gone as well.
-            true if window.start == window.base => (start - at, 0),
+            true if window.start == window.base && older == 0 => (start - at, 0),
             true => {
                 let lost = window.base.saturating_sub(at);
                 (lost, start - at - lost)
@@ -83,7 +88,7 @@ impl Piece {
 
     /// The oldest `max` bytes behind `at`, and at least one character if there is one.
     pub(super) fn oldest(history: &ByteHistory, at: u64, max: usize) -> Self {
-        let window = history.read(at, max.saturating_add(LOOK_AHEAD));
+        let window = history.read(at, max.saturating_add(LOOK_AROUND));
         let orphans = if window.start > at { text::orphaned_prefix(&window.bytes) } else { 0 };
         let start = window.start.max(at) + orphans as u64;
         let mut bytes = window.bytes;
@@ -134,7 +139,7 @@ pub(super) fn take(cursor: &Cursor, drain: Drain, mut look: impl FnMut(u64) -> P
 pub(super) fn available(history: &ByteHistory, at: u64) -> (u64, u64) {
     let Mark { base, end, ended, .. } = history.mark();
     let unread = end.saturating_sub(at.max(base));
-    let tail = history.read(end.saturating_sub(unread.min(LOOK_AHEAD as u64)), LOOK_AHEAD);
+    let tail = history.read(end.saturating_sub(unread.min(LOOK_AROUND as u64)), LOOK_AROUND);
     let partial = if ended { 0 } else { text::incomplete_suffix(&tail.bytes) };
     (unread.saturating_sub(partial as u64), unread)
 }
@@ -160,23 +165,22 @@ pub(super) async fn characters(history: &ByteHistory, cursor: &Cursor) -> u64 {
 
 /// How many bytes of whole characters fit; one character at least.
 fn fit(bytes: &[u8], max: usize) -> usize {
-    let whole = |length: usize| {
-        let head = bytes.get(..length).unwrap_or(bytes);
-        head.len() - text::incomplete_suffix(head)
-    };
-    if bytes.len() <= max {
+    let head = bytes.get(..max).unwrap_or(bytes);
+    if head.len() == bytes.len() {
         return bytes.len();
     }
-    match whole(max) {
-        0 => {
-            (max..=bytes.len()).find(|length| *length > 0 && whole(*length) == *length).unwrap_or(bytes.len())
-        }
-        length => length,
-    }
+    let first = bytes
+        .utf8_chunks()
+        .next()
+        .map_or(0, |chunk| chunk.valid().chars().next().map_or(chunk.invalid().len(), char::len_utf8));
+    (head.len() - text::incomplete_suffix(head)).max(first)
 }
 
-/// Enough behind a budget to see a whole character and what follows it.
-const LOOK_AHEAD: usize = 8;
+/// Enough beyond a budget to see the whole character at its border.
+const LOOK_AROUND: usize = 8;
 
 /// What is counted at a time.
 const CHUNK: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
