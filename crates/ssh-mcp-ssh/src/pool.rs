@@ -394,3 +394,6 @@ const AGAIN_AT_MOST: Duration = Duration::from_millis(40);
 const TRANSIENT: Duration = Duration::from_secs(1);
 /// Dials end by themselves long before.
 const A_LONG_TIME: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests;

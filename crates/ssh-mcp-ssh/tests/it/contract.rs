@@ -1,9 +1,5 @@
 //! The adapter keeps the contract of the SSH port, on russh's own server in this process and on a real OpenSSH.
 
-#[path = "../../../tests/sshd/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the fixture serves the tests of the whole product")]
-mod sshd;
-
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,6 +10,8 @@ use ssh_mcp_ssh::RusshConnector;
 use ssh_mcp_testkit::contract::ssh::Rig;
 use ssh_mcp_testkit::sshd::{Config, EmbeddedSshd};
 use tempfile::TempDir;
+
+use crate::sshd;
 
 mod on_the_embedded_server {
     use super::*;

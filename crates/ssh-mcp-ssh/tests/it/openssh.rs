@@ -1,9 +1,5 @@
 //! The adapter against a real OpenSSH: logins, host keys, many channels, servers that refuse and networks that break.
 
-#[path = "../../../tests/sshd/mod.rs"]
-#[expect(dead_code, reason = "the fixture serves the tests of the whole product")]
-mod sshd;
-
 use std::fs;
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpStream};
@@ -17,11 +13,12 @@ use ssh_mcp_core::port::ssh::{
 };
 use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Secret, Target};
 use ssh_mcp_ssh::RusshConnector;
-use sshd::{
-    Agent, ClientKey, HostKey, KeyboardInteractive, OpenSshd, Options, PASSPHRASE, PasswordLogin, Proxy, User,
-};
 use tempfile::TempDir;
 use tokio::time::timeout;
+
+use crate::sshd::{
+    Agent, ClientKey, HostKey, KeyboardInteractive, OpenSshd, Options, PASSPHRASE, PasswordLogin, Proxy, User,
+};
 
 /// A server, and a folder for the client's own files.
 struct Bench {
@@ -404,6 +401,20 @@ async fn five_hundred_commands_with_nine_channels_held_need_no_further_connectio
         assert_eq!(run(&*connected.link, "exit 7").await.1, Some(7));
     }
     assert_eq!(bench.logins(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_of_processes_nobody_sees_are_gone_round() {
+    let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
+    let connected = connect(&bench.by_key(User::Tester, ClientKey::Ed25519)).await.unwrap();
+    for _ in 0..10 {
+        let mut channel = start(&*connected.link, "exec sleep 600").await;
+        assert_eq!(next(&mut channel).await, ChannelEvent::Started);
+        channel.control.close().await;
+    }
+    // Ten processes hold the places of ten channels that are closed.
+    assert_eq!(run(&*connected.link, "exit 7").await.1, Some(7));
+    assert_eq!(bench.logins(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
