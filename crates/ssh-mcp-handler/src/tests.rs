@@ -6,4 +6,4 @@ mod connect;
 mod listing;
 mod reading;
 pub(crate) mod rig;
-mod wire;
+pub(crate) mod wire;

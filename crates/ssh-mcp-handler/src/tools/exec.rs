@@ -159,3 +159,6 @@ fn beat(command: &Command) -> Beat {
 fn called_off(begun: Begun) -> Failure {
     Failure::new(Code::ChannelFailed, "the client called the request off").with_effect(begun)
 }
+
+#[cfg(test)]
+mod tests;

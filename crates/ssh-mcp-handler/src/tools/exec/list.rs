@@ -104,7 +104,6 @@ pub(super) fn short(command: &str) -> String {
     text::cut(&text::one_line(text::cut(command, SHORT).as_ref()), SHORT).into_owned()
 }
 
-#[expect(clippy::unused_async, reason = "a tool's function is asynchronous, whether it waits or not")]
 async fn commands(cx: &Cx, args: CommandsArgs) -> Result<Answer<CommandsBody>, Failure> {
     let mut found = cx.engine.registries().commands.of_owner(&cx.owner);
     if let Some(asked) = &args.session_id {
