@@ -1,4 +1,4 @@
-//! The audit line: who did what on which server, one line per call that changes something (`docs/operations.md`, "Log").
+//! The audit line: who did what on which server, one line per call that changes something (`docs/tools.md`, "What is logged").
 //!
 //! Never output, payload or secrets. The text of a command is logged at `debug` only.
 

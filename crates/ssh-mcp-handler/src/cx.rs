@@ -88,7 +88,7 @@ impl Cx {
     }
 
     /// A file of this machine that a call names in `field`: `~/` resolved, and for owners other than the local one only
-    /// below the directories the operator opened, after following links (`docs/configuration.md`, "Owners").
+    /// below the directories the operator opened, after following links (`docs/configuration.md`, "HTTP").
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` where it lies outside, or nothing is open.

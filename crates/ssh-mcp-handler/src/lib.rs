@@ -272,15 +272,18 @@ async fn guarded<T>(
 
 /// Who this server is.
 fn implementation() -> Implementation {
-    Implementation::new("ssh-mcp", env!("CARGO_PKG_VERSION"))
+    let implementation = Implementation::new("ssh-mcp", env!("CARGO_PKG_VERSION"))
         .with_title("SSH for agents")
         .with_description("Sessions, commands and interactive shells on other machines over SSH.")
-        .with_website_url(WEBSITE)
-        .with_icons(vec![Icon::new(ICON).with_mime_type("image/svg+xml").with_sizes(vec!["any".to_owned()])])
+        .with_icons(vec![Icon::new(ICON).with_mime_type("image/svg+xml").with_sizes(vec!["any".to_owned()])]);
+    match WEBSITE {
+        "" => implementation,
+        website => implementation.with_website_url(website),
+    }
 }
 
-/// Where the product is described.
-const WEBSITE: &str = "https://github.com/ssh-mcp/ssh-mcp";
+/// Where the product is described, as the manifest says.
+const WEBSITE: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// A prompt in a window.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' \

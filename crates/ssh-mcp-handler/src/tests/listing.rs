@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
-use ssh_mcp_core::settings::Settings;
+use ssh_mcp_core::{code::Code, settings::Settings};
 use ssh_mcp_testkit::host::ScriptedHost;
 
 use super::rig::{Rig, settings};
@@ -39,19 +39,45 @@ fn the_catalogue_costs_few_tokens() {
     assert!(core <= 16 * 1024, "core: {core} bytes");
 }
 
-/// `docs/api/tools.json` is what `tools/list` answers under default settings. `BLESS=1` rewrites it.
-#[test]
-fn the_published_catalogue_is_this_one() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/api/tools.json");
-    let tools: Vec<_> = catalogue("all").entries().iter().map(|entry| entry.tool.clone()).collect();
-    let listed = serde_json::to_string_pretty(&json!({ "tools": tools })).unwrap() + "\n";
-    if std::env::var_os("BLESS").is_some() {
+/// Compares a generated file with what it should be; `SSH_MCP_BLESS=1` (`scripts/bless.sh`) rewrites it.
+fn check_page(page: &str, expected: impl FnOnce(&str) -> String) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    let expected = expected(&published);
+    if ["SSH_MCP_BLESS", "BLESS"].iter().any(|name| std::env::var_os(name).is_some()) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, listed).unwrap();
+        std::fs::write(&path, expected).unwrap();
         return;
     }
-    let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(published == listed, "docs/api/tools.json differs from the catalogue: BLESS=1 rewrites it");
+    assert!(published == expected, "docs/{page} is not what the code says: scripts/bless.sh rewrites it");
+}
+
+/// What `tools/list` answers under default settings.
+#[test]
+fn the_published_catalogue_is_this_one() {
+    let tools: Vec<_> = catalogue("all").entries().iter().map(|entry| entry.tool.clone()).collect();
+    check_page("api/tools.json", |_| {
+        serde_json::to_string_pretty(&json!({ "tools": tools })).unwrap() + "\n"
+    });
+}
+
+#[test]
+fn the_published_codes_are_these() {
+    let word = |value: Value| value.as_str().unwrap().to_owned();
+    let rows: String = Code::ALL
+        .iter()
+        .map(|code| {
+            let (category, retry) = (word(json!(code.category())), word(json!(code.retry())));
+            format!("| `{code}` | {category} | {retry} | {} | {} |\n", code.when(), code.cure())
+        })
+        .collect();
+    let table =
+        format!("| Code | Category | Retry | When | What to do |\n| --- | --- | --- | --- | --- |\n{rows}");
+    check_page("errors.md", |page| {
+        let (head, rest) = page.split_once("by scripts/bless.sh -->\n").unwrap();
+        let (_, tail) = rest.split_once("<!-- end codes -->").unwrap();
+        format!("{head}by scripts/bless.sh -->\n{table}<!-- end codes -->{tail}")
+    });
 }
 
 #[test]
