@@ -4,6 +4,7 @@ mod closing;
 mod input;
 mod opening;
 mod output;
+mod wire;
 
 use std::time::Duration;
 

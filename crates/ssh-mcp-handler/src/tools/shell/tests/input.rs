@@ -41,15 +41,15 @@ async fn a_new_size_comes_before_the_input() {
     let only = shell.ok("ssh_shell_write", json!({ "input": "", "cols": 90 })).await;
     assert_eq!(only.facts["bytes_sent"], 0);
     shell.ok("ssh_shell_write", json!({ "rows": 10 })).await;
-    let seen: Vec<Seen> = shell.rig.host.seen();
-    let moved: Vec<String> = seen
-        .iter()
-        .filter_map(|seen| match seen {
-            Seen::Resized { size, .. } => Some(format!("{}x{}", size.cols, size.rows)),
-            Seen::Input { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
-            _ => None,
-        })
-        .collect();
+    let mut moved = Vec::new();
+    for seen in shell.rig.host.seen() {
+        if let Seen::Resized { size, .. } = &seen {
+            moved.push(format!("{}x{}", size.cols, size.rows));
+        }
+        if let Seen::Input { bytes, .. } = &seen {
+            moved.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+    }
     assert_eq!(moved, ["100x50", "x", "90x50", "90x10"]);
     let entry = shell.rig.shared.engine().registries().shells.of_owner(&shell.rig.owner).remove(0);
     assert_eq!(entry.size(), size(90, 10));

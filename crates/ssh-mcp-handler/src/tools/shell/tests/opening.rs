@@ -6,11 +6,13 @@ use ssh_mcp_testkit::host::Seen;
 use super::*;
 
 fn starts(rig: &Rig) -> Vec<Start> {
-    let started = |seen| match seen {
-        Seen::Started { start, .. } => Some(start),
-        _ => None,
-    };
-    rig.host.seen().into_iter().filter_map(started).collect()
+    let mut starts = Vec::new();
+    for seen in rig.host.seen() {
+        if let Seen::Started { start, .. } = seen {
+            starts.push(start);
+        }
+    }
+    starts
 }
 
 #[tokio::test(start_paused = true)]
