@@ -170,6 +170,9 @@ fn no_page_or_comment_cites_what_does_not_ship() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     for (path, text) in sources(&root.join("crates")).into_iter().chain(sources(&root.join("tests"))) {
+        if path.ends_with(file!().rsplit('/').next().unwrap()) {
+            continue;
+        }
         for citation in text.split("`docs/").skip(1) {
             let Some((page, _)) = citation.split_once('`') else { continue };
             let file = page.rsplit('/').next().unwrap().split(['#', ' ', ',']).next().unwrap();

@@ -9,8 +9,6 @@ mod client;
 #[cfg(test)]
 mod client_itself;
 #[cfg(test)]
-mod documents;
-#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod real;

@@ -35,7 +35,9 @@ async fn a_shell_remembers_what_was_done_in_it() {
         write(&stage, &shell, "cd /usr; X=42\n").await;
         write(&stage, &shell, "echo in:$PWD:$X\n").await;
         wait_for(&stage, &shell, "in:/usr:42").await;
-        write(&stage, &shell, "sleep 100\n").await;
+        // A key that comes before the program has the terminal would be the shell's.
+        write(&stage, &shell, "sh -c 'echo up; exec sleep 100'\n").await;
+        wait_for(&stage, &shell, "\nup").await;
         press(&stage, &shell, "ctrl_c").await;
         write(&stage, &shell, "echo again:$?\n").await;
         wait_for(&stage, &shell, "again:130").await;
