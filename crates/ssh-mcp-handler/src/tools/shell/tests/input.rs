@@ -135,6 +135,20 @@ async fn a_wait_that_is_called_off_drains_nothing_and_the_input_has_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_keeps_a_shell_that_releases_itself() {
+    let arguments = json!({ "release_when_no_subs": true });
+    let shell = Opened::with(ScriptedHost::new().on_shell(Script::new()), settings(), arguments).await;
+    let written = shell.ok("ssh_shell_write", json!({ "input": "x", "wait_secs": 100 })).await;
+    assert_eq!(written.facts["running"], true);
+    pass(SECOND * 32).await;
+    let read = shell.ok("ssh_shell_read", json!({})).await;
+    assert_eq!(
+        (read.fact("status").as_str(), read.fact("reason").as_str()),
+        ("closed", "unsubscribe_grace_elapsed")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_input_that_ends_a_shell_shows_how_it_ended() {
     let shell = Opened::prompt(ScriptedHost::new()).await;
     let written = shell.ok("ssh_shell_write", json!({ "input": "exit\n", "wait_secs": 5 })).await;
