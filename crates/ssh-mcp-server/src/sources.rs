@@ -38,6 +38,15 @@ pub struct Finding {
     pub severity: Severity,
     /// What it is.
     pub text: String,
+    /// What is used instead, where the start goes on.
+    pub used: Option<String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.used.as_ref().map_or(Ok(()), |used| write!(f, "; using {used}"))
+    }
 }
 
 /// Why the configuration refuses the start; one line each. The process leaves with [`EXIT_USAGE`].
@@ -79,9 +88,11 @@ pub fn load<F: Flags>(flags: &F, surroundings: &Surroundings<'_>) -> Result<Load
     };
     let Outcome { settings, entries, problems } =
         Settings::resolve(F::BINARY, &sources, surroundings.home.clone());
-    findings.extend(
-        problems.iter().map(|problem| Finding { severity: problem.severity(), text: problem.to_string() }),
-    );
+    findings.extend(problems.iter().map(|problem| Finding {
+        severity: problem.severity(),
+        text: problem.to_string(),
+        used: problem.used().map(str::to_owned),
+    }));
     let refusal = if settings.strict_config { Severity::Warning } else { Severity::Error };
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity >= refusal).collect();
     if !errors.is_empty() {
@@ -103,11 +114,11 @@ impl Loaded {
             Binary::Stdio | Binary::Tail => Stream::Stderr,
         };
         telemetry::start(&self.settings.log_filter, self.settings.log_format, stream, self.colour)?;
-        for Finding { severity, text } in &self.findings {
-            match severity {
-                Severity::Notice => tracing::info!(target: target_names::MAIN, "configuration: {text}"),
+        for finding in &self.findings {
+            match finding.severity {
+                Severity::Notice => tracing::info!(target: target_names::MAIN, "configuration: {finding}"),
                 Severity::Warning | Severity::Error => {
-                    tracing::warn!(target: target_names::MAIN, "configuration: {text}");
+                    tracing::warn!(target: target_names::MAIN, "configuration: {finding}");
                 }
             }
         }
@@ -168,8 +179,7 @@ pub fn start_with<F: Flags>(
         return leave(if problems.is_empty() { 0 } else { EXIT_USAGE });
     }
     if common.print_config {
-        let _ =
-            loaded.findings.iter().try_for_each(|finding| writeln!(complaints, "warning: {}", finding.text));
+        let _ = loaded.findings.iter().try_for_each(|finding| writeln!(complaints, "warning: {finding}"));
         let _ = answers.write_all(report::report(F::BINARY, &loaded.entries, common.json).as_bytes());
         return leave(0);
     }
@@ -189,6 +199,7 @@ fn read_env_file<F: Flags>(flags: &F, working_dir: &Path) -> Result<(EnvFile, Ve
             let findings = bad_lines.into_iter().map(|line| Finding {
                 severity: Severity::Warning,
                 text: format!("{}:{line}: not NAME=value; the line is skipped", path.display()),
+                used: None,
             });
             Ok((file, findings.collect()))
         }

@@ -126,24 +126,30 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Problem {
+    /// What is used in place of the text, where something is.
+    pub fn used(&self) -> Option<&str> {
         match self {
-            Self::Unreadable { name, text, reason, used, .. } => {
-                write!(f, "{name}={text}: {reason}; using {}", or_nothing(used))
+            Self::Unreadable { used, .. } | Self::OutOfRange { used, .. } => {
+                Some(if used.is_empty() { "nothing" } else { used })
             }
-            Self::OutOfRange { name, text, range, used, .. } => {
-                write!(f, "{name}={text}: outside {range}; using {}", or_nothing(used))
-            }
-            Self::Forbidden { name, text, reason } => write!(f, "{name}={text}: {reason}"),
-            Self::Deprecated { name, instead } => write!(f, "{name} is an old name of {instead}"),
-            Self::Unused { name, reason } => write!(f, "{name} has no effect: {reason}"),
+            Self::Forbidden { .. } | Self::Deprecated { .. } | Self::Unused { .. } => None,
         }
     }
 }
 
-fn or_nothing(text: &str) -> &str {
-    if text.is_empty() { "nothing" } else { text }
+/// What is wrong, in one line without secrets.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { name, text, reason, .. } | Self::Forbidden { name, text, reason } => {
+                write!(f, "{name}={text}: {reason}")
+            }
+            Self::OutOfRange { name, text, range, .. } => write!(f, "{name}={text}: outside {range}"),
+            Self::Deprecated { name, instead } => write!(f, "{name} is an old name of {instead}"),
+            Self::Unused { name, reason } => write!(f, "{name} has no effect: {reason}"),
+        }
+    }
 }
 
 /// All settings of a process, with what led to them.

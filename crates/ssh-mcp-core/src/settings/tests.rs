@@ -180,7 +180,8 @@ fn a_bad_text_asks_the_next_place() {
         &[(Origin::Environment, "SSH_MAX_RETRIES", "many"), (Origin::File, "SSH_MAX_RETRIES", "7")],
     );
     assert_eq!(outcome.settings.max_retries, 7);
-    assert_eq!(outcome.problems[0].to_string(), "SSH_MAX_RETRIES=many: not a whole number; using 7");
+    assert_eq!(outcome.problems[0].to_string(), "SSH_MAX_RETRIES=many: not a whole number");
+    assert_eq!(outcome.problems[0].used(), Some("7"));
 }
 
 #[test]
@@ -283,7 +284,7 @@ fn what_one_answer_may_hold_is_capped_by_the_cap() {
     assert_eq!((outcome.settings.output_default, outcome.settings.list_default), (2048, 20));
     // The default follows silently; what somebody asked for does not.
     let named: Vec<_> = outcome.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(named, ["SSH_MCP_LIST_MAX_ITEMS=21: outside 1 … `SSH_MCP_LIST_MAX_ITEMS_CAP`; using 20"]);
+    assert_eq!(named, ["SSH_MCP_LIST_MAX_ITEMS=21: outside 1 … `SSH_MCP_LIST_MAX_ITEMS_CAP`"]);
 }
 
 #[test]

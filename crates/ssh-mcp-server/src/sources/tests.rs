@@ -126,7 +126,7 @@ fn a_missing_file_is_an_error_only_where_it_was_named() {
 fn strict_configuration_refuses_what_is_otherwise_a_warning() {
     let banana = [("SSH_COMPRESSION", "banana"), ("SSH_MAX_RETRIES", "101")];
     let loaded = run::<StdioFlags>(&[], &banana, &[]).loaded.unwrap();
-    let texts: Vec<_> = loaded.findings.iter().map(|finding| finding.text.as_str()).collect();
+    let texts: Vec<_> = loaded.findings.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
         [
@@ -137,6 +137,7 @@ fn strict_configuration_refuses_what_is_otherwise_a_warning() {
     let strict = [("SSH_MCP_STRICT_CONFIG", "true"), banana[0], banana[1]];
     let told = run::<StdioFlags>(&[], &strict, &[]);
     assert_eq!((told.exit, told.complaints.lines().count(), told.answers.as_str()), (exit(2), 2, ""));
+    assert!(!told.complaints.contains("using"), "{}", told.complaints);
     // Old names and settings without effect are no mistakes.
     let old = [
         ("SSH_MCP_STRICT_CONFIG", "true"),
