@@ -216,22 +216,18 @@ impl Item {
 
     /// The entry on one line.
     fn line(&self) -> String {
-        let mut line =
-            format!("[{}] {}: {}", self.index, list::short(&self.command), self.status.to_ascii_uppercase());
-        let Outcome { exit_code, exit_signal, error, .. } = &self.outcome;
-        if let Some(code) = exit_code {
-            line.push_str(&format!(" exit={code}"));
-        }
-        if let Some(signal) = exit_signal {
-            line.push_str(&format!(" signal={signal}"));
-        }
+        let Self { index, command, status, command_id, outcome } = self;
+        let Outcome { exit_code, exit_signal, ended_by, error, .. } = outcome;
+        let mut parts = vec![format!("[{index}] {}: {}", list::short(command), status.to_ascii_uppercase())];
+        parts.extend(exit_code.map(|code| format!("exit={code}")));
+        parts.extend(exit_signal.as_ref().map(|signal| format!("signal={signal}")));
+        parts.extend(ended_by.map(|by| format!("ended_by={by}")));
         // An exit speaks for itself.
-        if let (Some(error), None, None) = (error, exit_code, exit_signal) {
-            line.push_str(&format!(" [{}] {}", error.code, error.reason));
-        }
-        if let Some(id) = &self.command_id {
-            line.push_str(&format!(" command_id={id}"));
-        }
-        line
+        let told = exit_code.is_some() || exit_signal.is_some();
+        parts.extend(
+            error.as_ref().filter(|_| !told).map(|error| format!("[{}] {}", error.code, error.reason)),
+        );
+        parts.extend(command_id.as_ref().map(|id| format!("command_id={id}")));
+        parts.join(" ")
     }
 }

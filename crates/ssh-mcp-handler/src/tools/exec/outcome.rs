@@ -45,7 +45,7 @@ pub(super) struct Outcome {
     timed_out: bool,
     /// What ended it after a time limit or a cancel: interrupt, signal, kill or close.
     #[serde(skip_serializing_if = "Option::is_none")]
-    ended_by: Option<&'static str>,
+    pub(super) ended_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<Trouble>,
 }
@@ -163,7 +163,7 @@ pub(super) fn warnings(command: &Command) -> Option<Warned> {
     let facts = &command.ending.get()?.facts;
     let uri = ssh_mcp_core::uri::Resource::from(command.spec.id);
     let warned = if facts.output == Output::StillOpen {
-        let msg = "something the command started still holds its output; later bytes still arrive there";
+        let msg = "something it started still held its output when it ended; later bytes arrive there too";
         Warned::new(Warning::OutputStillOpen, msg)
     } else if facts.ended_by == Some(EndedBy::Close) {
         let msg = match facts.pid {

@@ -85,7 +85,11 @@ async fn a_batch_may_go_on_past_failures_of_every_kind() {
     assert_eq!((&results[2]["stdout"], &results[2]["stdout_truncated"]), (&json!("far"), &json!(true)));
     assert_eq!(results[3]["error"]["code"], "CHANNEL_FAILED");
     assert!(said.text.contains("\n- [1] killed: FAILED signal=KILL command_id="), "{}", said.text);
-    assert!(said.text.contains("\n- [2] slow: TIMEOUT signal=TERM command_id="), "{}", said.text);
+    assert!(
+        said.text.contains("\n- [2] slow: TIMEOUT signal=TERM ended_by=signal command_id="),
+        "{}",
+        said.text
+    );
     assert!(
         said.text.contains("\n- [3] refused: FAILED [CHANNEL_FAILED] the server refused"),
         "{}",
