@@ -228,9 +228,9 @@ impl From<WriteError> for Failure {
 }
 
 /// A URI or query that cannot be understood (JSON-RPC invalid params).
-pub(crate) fn bad_uri(error: &UriError) -> ErrorData {
+pub(crate) fn bad_uri(uri: &str, error: &UriError) -> ErrorData {
     let UriError { kind, field, value, expected } = error;
-    let data = json!({ "kind": kind, "field": field, "value": value, "expected": expected });
+    let data = json!({ "kind": kind, "field": field, "value": value, "expected": expected, "uri": uri });
     ErrorData::invalid_params(format!("{field} must be {expected}"), Some(data))
 }
 

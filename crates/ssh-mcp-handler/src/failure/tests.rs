@@ -169,10 +169,11 @@ fn limits_and_bytes_taken_stand_in_the_detail() {
 
 #[test]
 fn resource_errors_carry_what_a_host_needs() {
-    let error = bad_uri(&ssh_mcp_core::uri::parse("ftp://x/output").unwrap_err());
+    let error = bad_uri("ftp://x/output", &ssh_mcp_core::uri::parse("ftp://x/output").unwrap_err());
     assert_eq!(error.code.0, -32602);
     let data = error.data.unwrap();
     assert_eq!((&data["kind"], &data["field"]), (&json!("bad_scheme"), &json!("scheme")));
+    assert_eq!(data["uri"], "ftp://x/output");
 
     let error = no_resource("shell://x/output", Missing::Unknown { nearest: vec![] });
     assert_eq!(error.code.0, -32002);

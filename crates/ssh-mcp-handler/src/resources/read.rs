@@ -40,7 +40,7 @@ pub(crate) struct Reader<'a> {
 /// # Errors
 /// Invalid params for a URI or query that cannot be understood, resource not found for one that leads nowhere.
 pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult, ErrorData> {
-    let uri = uri::parse(text).map_err(|error| failure::bad_uri(&error))?;
+    let uri = uri::parse(text).map_err(|error| failure::bad_uri(text, &error))?;
     let Some(resource) = uri.resource() else {
         return Err(failure::no_resource(text, reader.unknown(&uri)));
     };

@@ -128,6 +128,7 @@ async fn an_old_client_is_served_in_its_own_words() {
         assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
         let info = &hello["serverInfo"];
         assert_eq!((&info["name"], &info["icons"][0]["sizes"]), (&json!("ssh-mcp"), &json!(["any"])));
+        assert!(!info["icons"][0]["src"].as_str().unwrap().contains([' ', '"', '<', '>']), "no URI: {info}");
         for field in ["version", "title", "description"] {
             assert!(info[field].is_string(), "{field}");
         }
@@ -135,6 +136,7 @@ async fn an_old_client_is_served_in_its_own_words() {
 
         assert_eq!(client.ask("ping", json!({})).await["result"], json!({}));
         assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["result"], json!({}));
+        assert_eq!(client.ask("prompts/list", json!({})).await["error"]["code"], -32601);
         let listed = client.ask("tools/list", json!({})).await["result"].clone();
         assert_eq!(listed["tools"].as_array().unwrap().len(), crate::tools::rows().count());
         assert_eq!(listed["tools"][0]["name"], "ssh_connect");
@@ -160,6 +162,10 @@ async fn a_new_client_needs_no_handshake() {
     assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
     assert_eq!(hello["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "ssh-mcp");
     assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["error"]["code"], -32601);
+    assert_eq!(client.ask("prompts/list", json!({})).await["error"]["code"], -32601);
+    let about =
+        json!({ "ref": { "type": "ref/prompt", "name": "p" }, "argument": { "name": "a", "value": "" } });
+    assert_eq!(client.ask("completion/complete", about).await["error"]["code"], -32601);
 
     let listed = client.ask("tools/list", json!({})).await["result"].clone();
     assert_eq!((&listed["resultType"], &listed["cacheScope"]), (&json!("complete"), &json!("public")));
