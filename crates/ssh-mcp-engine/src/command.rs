@@ -195,16 +195,15 @@ impl Engine {
         self.tasks.spawn(async move {
             let nonce = clock::random();
             let question = login_shell::question(nonce);
-            let asked = tokio::time::timeout(QUESTION, collect(&session, question, Duration::ZERO)).await;
             // A failure is not kept: dropping the run lets the next command ask again.
-            if let Ok(Some(output)) = asked {
+            if let Some(output) = collect(&session, question, Duration::ZERO).await {
                 run.complete(login_shell::answer(nonce, &output));
             }
         });
     }
 }
 
-/// Runs a short command of the product's own and takes its standard output; none if it could not be run.
+/// Runs a short command of the product's own and takes its standard output; none if it was not seen to end.
 async fn collect(session: &Session, command: String, patience: Duration) -> Option<Vec<u8>> {
     // Also on a session that is being disconnected: its commands are ended by this.
     let mut channel = session.link.open(patience).await.ok()?;
@@ -213,11 +212,12 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
     let mut output = Vec::new();
     // The exit may overtake output, and a child of the login files may keep the channel open.
     let mut grace = pin!(tokio::time::sleep(QUESTION));
+    let mut has_exited = false;
     loop {
         let event = tokio::select! {
             biased;
             event = poll_fn(|cx| channel.events.poll_event(cx)) => event,
-            () = grace.as_mut() => return Some(output),
+            () = grace.as_mut() => return has_exited.then_some(output),
         };
         match event {
             ChannelEvent::Data(Origin::Stdout, bytes) if output.len() < 64 * 1024 => {
@@ -225,6 +225,7 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
             }
             ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
             ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
+                has_exited = true;
                 grace.as_mut().reset(Instant::now() + OUTPUT_GRACE);
             }
             ChannelEvent::Closed => return Some(output),
@@ -436,8 +437,7 @@ impl Running {
 ///
 /// It may wait for a channel as long as the ladder waits for its success.
 async fn kill_group(session: Arc<Session>, pid: u32) {
-    let kill = collect(&session, format!("kill -KILL -- -{pid}"), Duration::from_secs(1));
-    _ = tokio::time::timeout(QUESTION, kill).await;
+    _ = collect(&session, format!("kill -KILL -- -{pid}"), Duration::from_secs(1)).await;
 }
 
 /// Writes the input of a command and ends it.

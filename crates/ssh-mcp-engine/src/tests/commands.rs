@@ -226,6 +226,16 @@ async fn the_probe_runs_once_and_a_failed_one_is_asked_again() {
     }
     assert_eq!((probes(&rig), session.login_shell.value()), (1, Some(LoginShell::Posix)));
 
+    // A host that is too slow to answer is no foreign one.
+    let slow = self::rig(ScriptedHost::new().on("$((6*7))", Script::new()).on("work", Script::exits(0)));
+    let session = slow.connect().await;
+    for asked in 1..=3 {
+        slow.run(ask_exec(&session, "work")).await;
+        slow.pass(11 * SECOND).await;
+        assert_eq!((probes(&slow), session.login_shell.value()), (asked, None));
+        assert_eq!(slow.host.open_channels(), 0, "nobody listens to the old question");
+    }
+
     // The places are all taken, so the first probe gets no channel.
     let busy = self::rig(ScriptedHost::new().on("work", Script::exits(0)).with_places(1));
     let session = busy.connect().await;
