@@ -9,7 +9,7 @@ use std::time::Duration;
 use ssh_mcp_core::port::ssh::{ConnectError, Transience};
 use ssh_mcp_core::target::Address;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::error;
 
@@ -23,8 +23,9 @@ pub(crate) struct Dialled {
     pub(crate) took: Duration,
 }
 
-/// Connects to the first address of the name that answers.
-pub(crate) async fn dial(address: &Address, deadline: Instant) -> Result<Dialled, ConnectError> {
+/// Connects to the first address of the name that answers. The last one may take as long as it likes: the caller has a
+/// limit for the whole attempt, of which `limit` is what all addresses share.
+pub(crate) async fn dial(address: &Address, limit: Duration) -> Result<Dialled, ConnectError> {
     let found = tokio::net::lookup_host((address.host.as_str(), address.port))
         .await
         .map_err(|error| error::from_io(&address.host, &error))?;
@@ -36,11 +37,16 @@ pub(crate) async fn dial(address: &Address, deadline: Instant) -> Result<Dialled
         }
     }
     let mut last = error::failed(format!("{}: no address", address.host), Transience::Permanent);
-    for (tried, reached) in addresses.iter().enumerate() {
-        // An address that swallows packets must not use up the time of those behind it.
-        let left = addresses.len().saturating_sub(tried).try_into().unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
-        match dial_address(*reached, Instant::now() + share).await {
+    // An address that swallows packets must not use up the time of those behind it.
+    let share = limit / addresses.len().try_into().unwrap_or(u32::MAX).max(1);
+    for (behind, reached) in addresses.iter().rev().enumerate().rev() {
+        let dialled = match behind {
+            0 => dial_address(*reached).await,
+            _ => timeout(share, dial_address(*reached)).await.unwrap_or_else(|_| {
+                Err(error::from_io(&reached.to_string(), &io::ErrorKind::TimedOut.into()))
+            }),
+        };
+        match dialled {
             Ok(dialled) => return Ok(dialled),
             Err(error) => last = error,
         }
@@ -49,14 +55,12 @@ pub(crate) async fn dial(address: &Address, deadline: Instant) -> Result<Dialled
 }
 
 /// Connects to this very address.
-pub(crate) async fn dial_address(reached: SocketAddr, deadline: Instant) -> Result<Dialled, ConnectError> {
+pub(crate) async fn dial_address(reached: SocketAddr) -> Result<Dialled, ConnectError> {
     let began = Instant::now();
-    let socket = match timeout_at(deadline, TcpStream::connect(reached)).await {
-        Ok(connected) => connected.map_err(|error| error::from_io(&reached.to_string(), &error))?,
-        Err(_) => return Err(error::from_io(&reached.to_string(), &io::ErrorKind::TimedOut.into())),
-    };
-    // Without it every small packet waits for a delayed ACK: 44 ms a command instead of 2.
-    socket.set_nodelay(true).map_err(|error| error::from_io(&reached.to_string(), &error))?;
+    let failed = |error| error::from_io(&reached.to_string(), &error);
+    let socket = TcpStream::connect(reached).await.map_err(failed)?;
+    // Without it every small packet waits for a delayed acknowledgement: 44 ms a command instead of 2.
+    socket.set_nodelay(true).map_err(failed)?;
     Ok(Dialled { socket, reached, took: began.elapsed() })
 }
 
@@ -66,16 +70,14 @@ mod tests {
 
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(10)
-    }
+    const LIMIT: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn a_name_with_several_addresses_is_tried_through() {
         // `localhost` is ::1 and 127.0.0.1 on most machines; only the latter listens.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dialled = dial(&Address { host: "localhost".into(), port }, soon()).await.unwrap();
+        let dialled = dial(&Address { host: "localhost".into(), port }, LIMIT).await.unwrap();
         assert_eq!(dialled.reached, listener.local_addr().unwrap());
         assert!(dialled.socket.nodelay().unwrap());
     }
@@ -85,7 +87,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let refused = dial(&Address { host: "127.0.0.1".into(), port }, soon()).await.err();
+        let refused = dial(&Address { host: "127.0.0.1".into(), port }, LIMIT).await.err();
         let Some(ConnectError::Failed { cause, transience: Transience::Transient }) = refused else {
             panic!("{refused:?}");
         };

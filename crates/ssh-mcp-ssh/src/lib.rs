@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, Connected, Connector, Transience};
 use ssh_mcp_core::target_names;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::connection::{Connection, Terms, Zlib};
 use crate::host_key::Trust;
@@ -59,7 +59,6 @@ impl RusshConnector {
     async fn attempt(&self, request: &ConnectRequest) -> Result<Connected, ConnectError> {
         let ConnectRequest { target, credentials, .. } = request;
         let trust = Trust::from_files(request, &self.global_known_hosts).await?;
-        let deadline = Instant::now() + request.timeout;
         let key = async {
             match &credentials.key_path {
                 Some(path) => {
@@ -70,7 +69,7 @@ impl RusshConnector {
         };
         // A key that cannot be used is said at once, whether or not the host can be reached.
         let (key, dialled) =
-            tokio::try_join!(key, async { Ok(dial::dial(&target.address, deadline).await) })?;
+            tokio::try_join!(key, async { Ok(dial::dial(&target.address, request.timeout).await) })?;
         let dialled = dialled?;
         tracing::debug!(target: target_names::SSH, host = %dialled.reached, "connected");
 

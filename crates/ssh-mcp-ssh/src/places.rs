@@ -37,6 +37,8 @@ pub(crate) struct Places {
     next: u32,
     growth: Growth,
     dial: Dial,
+    /// Further connections in a row that were of no use.
+    failures: u32,
 }
 
 /// Whether further connections can be opened.
@@ -55,14 +57,16 @@ pub(crate) enum Decision {
     /// Open a further connection; nobody else does.
     Dial,
     /// Look again when something has changed, or at this time.
-    Wait { until: Option<Instant>, dialling: Dialling },
+    Wait { until: Option<Instant>, outlook: Outlook },
 }
 
-/// Whether a further connection is on its way.
+/// What is to be hoped for while waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialling {
-    UnderWay,
-    No,
+pub(crate) enum Outlook {
+    /// A further connection is being opened or a place is about to come free: both take their own limited time.
+    Promised,
+    /// That some channel ends.
+    Open,
 }
 
 /// What a refusal means.
@@ -72,6 +76,8 @@ pub(crate) enum Refusal {
     Again,
     /// This connection is full.
     Elsewhere,
+    /// A further connection on which nothing ever worked; it is out of the table and to be closed.
+    Barren,
     /// This server takes no channels.
     Never,
 }
@@ -107,14 +113,14 @@ struct Limit {
 #[derive(Debug, Clone, Copy)]
 enum Dial {
     Idle,
-    UnderWay { failures: u32 },
-    Resting { until: Instant, failures: u32 },
+    UnderWay,
+    Resting(Instant),
 }
 
 impl Places {
     /// One connection, with nothing on it.
     pub(crate) fn new(growth: Growth, now: Instant) -> Self {
-        let mut places = Self { rooms: Vec::new(), next: 0, growth, dial: Dial::Idle };
+        let mut places = Self { rooms: Vec::new(), next: 0, growth, dial: Dial::Idle, failures: 0 };
         places.add(now);
         places
     }
@@ -132,31 +138,27 @@ impl Places {
             }
             return Decision::Ask(room.id);
         }
-        let about_to_come_free =
-            self.rooms.iter().filter(|room| room.leaving > 0).map(|room| room.left_last + LEAVE);
-        if let Some(until) = about_to_come_free.max().filter(|until| *until > now) {
-            return Decision::Wait { until: Some(until), dialling: Dialling::No };
+        let leave =
+            self.rooms.iter().filter(|room| room.leaving > 0).map(|room| room.left_last + LEAVE).max();
+        if let Some(until) = leave.filter(|until| *until > now) {
+            return Decision::Wait { until: Some(until), outlook: Outlook::Promised };
         }
         let mut until = self.rooms.iter().filter_map(|room| Some(room.limit?.doubted_from)).min();
-        let dialling = match (self.growth, self.dial) {
-            (Growth::Impossible, _) => Dialling::No,
-            (Growth::Possible, Dial::UnderWay { .. }) => Dialling::UnderWay,
-            (Growth::Possible, Dial::Resting { until: rested, .. }) if rested > now => {
+        let outlook = match (self.growth, self.dial) {
+            (Growth::Impossible, _) => Outlook::Open,
+            (Growth::Possible, Dial::UnderWay) => Outlook::Promised,
+            (Growth::Possible, Dial::Resting(rested)) if rested > now => {
                 until = Some(until.map_or(rested, |doubt| doubt.min(rested)));
-                Dialling::No
+                Outlook::Open
             }
-            (Growth::Possible, Dial::Resting { failures, .. }) => {
-                self.dial = Dial::UnderWay { failures };
-                return Decision::Dial;
-            }
-            (Growth::Possible, Dial::Idle) => {
-                self.dial = Dial::UnderWay { failures: 0 };
+            (Growth::Possible, Dial::Resting(_) | Dial::Idle) => {
+                self.dial = Dial::UnderWay;
                 return Decision::Dial;
             }
         };
         // A room that is doubtful but being asked already would make this a busy loop.
         let until = until.map(|until| until.max(now + SHORTLY));
-        Decision::Wait { until, dialling }
+        Decision::Wait { until, outlook }
     }
 
     /// The channel is open.
@@ -170,6 +172,9 @@ impl Places {
             {
                 // It was too low; who knows by how much.
                 *limit = Limit { places: room.held, doubted_from: now };
+            }
+            if id != RoomId::FIRST {
+                self.failures = 0;
             }
         }
     }
@@ -188,12 +193,10 @@ impl Places {
                 return Refusal::Again;
             }
             room.settle(now);
-            if id == RoomId::FIRST {
-                return Refusal::Never;
-            }
-            room.limit = Some(Limit { places: 0, doubted_from: now + DOUBT });
-            self.on_dial_failed(now);
-            return Refusal::Elsewhere;
+            return match id {
+                RoomId::FIRST => Refusal::Never,
+                _ => self.discard(id, now),
+            };
         }
         room.limit = Some(Limit { places: room.held, doubted_from: now + DOUBT });
         room.settle(now);
@@ -201,10 +204,13 @@ impl Places {
     }
 
     /// The connection went on refusing what ought to work.
-    pub(crate) fn on_given_up(&mut self, id: RoomId, now: Instant) {
-        if let Some(room) = self.room(id) {
-            room.limit = Some(Limit { places: room.held, doubted_from: now + SHORT_DOUBT });
-            room.settle(now);
+    pub(crate) fn on_given_up(&mut self, id: RoomId, now: Instant) -> Refusal {
+        let Some(room) = self.room(id) else { return Refusal::Elsewhere };
+        room.limit = Some(Limit { places: room.held, doubted_from: now + SHORT_DOUBT });
+        room.settle(now);
+        match room.peak {
+            0 if id != RoomId::FIRST => self.discard(id, now),
+            _ => Refusal::Elsewhere,
         }
     }
 
@@ -244,14 +250,10 @@ impl Places {
         self.add(now)
     }
 
-    /// The further connection could not be opened; the next attempt waits twice as long as the last one did.
+    /// The further connection could not be opened; each failure in a row doubles the rest before the next attempt.
     pub(crate) fn on_dial_failed(&mut self, now: Instant) {
-        let failures = match self.dial {
-            Dial::Idle => 0,
-            Dial::UnderWay { failures } | Dial::Resting { failures, .. } => failures,
-        };
-        let rest = FIRST_REST.saturating_mul(1 << failures.min(5));
-        self.dial = Dial::Resting { until: now + rest, failures: failures.saturating_add(1) };
+        self.count_failure();
+        self.rest(now);
     }
 
     /// The connection is gone, and with it what was on it.
@@ -272,6 +274,25 @@ impl Places {
         }
         self.on_lost(id);
         Some(Retirement::Now)
+    }
+
+    /// Takes a further connection out that was of no use.
+    fn discard(&mut self, id: RoomId, now: Instant) -> Refusal {
+        self.on_lost(id);
+        self.count_failure();
+        if matches!(self.dial, Dial::Idle) {
+            self.rest(now);
+        }
+        Refusal::Barren
+    }
+
+    fn count_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn rest(&mut self, now: Instant) {
+        let doublings = self.failures.saturating_sub(1).min(6);
+        self.dial = Dial::Resting(now + FIRST_REST.saturating_mul(1 << doublings));
     }
 
     fn add(&mut self, now: Instant) -> RoomId {

@@ -23,7 +23,7 @@ use crate::channel;
 use crate::connection::{Connection, OpenError, Terms};
 use crate::dial;
 use crate::host_key::Trust;
-use crate::places::{Confirmation, Decision, Dialling, Growth, Places, Refusal, Retirement, RoomId};
+use crate::places::{Confirmation, Decision, Growth, Outlook, Places, Refusal, Retirement, RoomId};
 use crate::tasks::Tasks;
 
 /// One session: what [`Connector::connect`](ssh_mcp_core::port::ssh::Connector::connect) hands out.
@@ -192,9 +192,10 @@ impl Pool {
         answer: &mut oneshot::Sender<Result<Channel, ChannelError>>,
     ) -> Result<Channel, ChannelError> {
         let began = Instant::now();
-        let patient_until = began + patience;
+        let at_last = began + A_LONG_TIME;
+        let patient_until = began.checked_add(patience).unwrap_or(at_last);
+        let mut bound = at_last;
         let mut refusal = None;
-        let mut failures_seen = 0;
         loop {
             if let Some(lost) = self.first.watch.lost() {
                 return Err(ChannelError::Lost(lost));
@@ -212,21 +213,15 @@ impl Pool {
                     let pool = Arc::downgrade(self);
                     self.tasks.spawn(async move { grow(pool).await });
                 }
-                Decision::Wait { until, dialling } => {
-                    // A connection that is on its way has its own time limit; only what follows tries patience.
-                    let is_bounded = dialling == Dialling::No || failures_seen > 0;
-                    if is_bounded && Instant::now() >= patient_until {
+                Decision::Wait { until, outlook } => {
+                    // What is promised has its own time limit; patience is for what comes when it was broken.
+                    if outlook == Outlook::Open {
+                        bound = patient_until;
+                    }
+                    if Instant::now() >= bound {
                         return Err(self.no_place(patience, refusal));
                     }
-                    if dialling == Dialling::No {
-                        failures_seen += 1;
-                    }
-                    let wake = match (until, is_bounded) {
-                        (Some(until), true) => until.min(patient_until),
-                        (Some(until), false) => until,
-                        (None, true) => patient_until,
-                        (None, false) => began + A_LONG_TIME,
-                    };
+                    let wake = until.map_or(bound, |until| until.min(bound));
                     tokio::select! {
                         () = changed => {}
                         () = sleep_until(wake) => {}
@@ -273,19 +268,25 @@ impl Pool {
                 }
             };
             let now = Instant::now();
-            let refusal = self.lock().places.on_refused(room, tries, now);
+            let mut refusal = self.lock().places.on_refused(room, tries, now);
+            if refusal == Refusal::Again && now.duration_since(*since.get_or_insert(now)) >= TRANSIENT {
+                refusal = self.lock().places.on_given_up(room, now);
+            }
             match refusal {
+                Refusal::Again => sleep(AGAIN.saturating_mul(tries).min(AGAIN_AT_MOST)).await,
                 Refusal::Never => return Asked::Never(words),
                 Refusal::Elsewhere => {
                     tracing::debug!(target: target_names::SSH, %words, "a connection is full");
-                    return Asked::Elsewhere(words);
-                }
-                Refusal::Again if now.duration_since(*since.get_or_insert(now)) >= TRANSIENT => {
-                    self.lock().places.on_given_up(room, now);
                     self.changed.notify_waiters();
                     return Asked::Elsewhere(words);
                 }
-                Refusal::Again => sleep(AGAIN.saturating_mul(tries).min(AGAIN_AT_MOST)).await,
+                Refusal::Barren => {
+                    tracing::debug!(target: target_names::SSH, %words, "a further connection takes no channel");
+                    self.lock().last_failure = Some(words.clone());
+                    self.lose(room);
+                    self.tasks.spawn(async move { connection.disconnect().await });
+                    return Asked::Elsewhere(words);
+                }
             }
         }
         Asked::Lost
@@ -379,8 +380,7 @@ async fn grow(weak: Weak<Pool>) {
 }
 
 async fn further(recipe: &Recipe) -> Result<Connection, ConnectError> {
-    let deadline = Instant::now() + recipe.timeout;
-    let dialled = dial::dial_address(recipe.reached, deadline).await?;
+    let dialled = dial::dial_address(recipe.reached).await?;
     let trust = Trust::Exactly(Box::new(recipe.host_key.clone()));
     let mut connection = Connection::establish(dialled.socket, &recipe.terms, trust).await?;
     auth::log_in_again(&mut connection, &recipe.username, &recipe.ways).await?;
@@ -392,7 +392,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 const AGAIN_AT_MOST: Duration = Duration::from_millis(40);
 /// … for this long.
 const TRANSIENT: Duration = Duration::from_secs(1);
-/// Dials end by themselves long before.
+/// What is promised comes or fails long before.
 const A_LONG_TIME: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

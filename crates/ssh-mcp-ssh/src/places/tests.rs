@@ -23,11 +23,9 @@ impl Story {
     }
 
     #[track_caller]
-    fn waits(&mut self, expected: Dialling) {
-        let Decision::Wait { dialling, .. } = self.places.decide(self.now) else {
-            panic!("it does not wait")
-        };
-        assert_eq!(dialling, expected);
+    fn waits(&mut self, expected: Outlook) {
+        let Decision::Wait { outlook, .. } = self.places.decide(self.now) else { panic!("it does not wait") };
+        assert_eq!(outlook, expected);
     }
 
     /// So many channels opened one after the other on `room`.
@@ -62,7 +60,7 @@ fn a_refusal_at_the_height_ever_reached_is_the_limit_and_leads_to_a_further_conn
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
     story.decides(Decision::Dial);
-    story.waits(Dialling::UnderWay);
+    story.waits(Outlook::Promised);
     assert_eq!(story.places.on_dialled(story.now), B);
     // The second connection is taken to have the same limit as the first.
     story.holds(B, 10);
@@ -98,10 +96,10 @@ fn places_nobody_sees_lower_the_limit_for_a_while() {
     story.releases(A);
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Again);
-    story.places.on_given_up(A, story.now);
+    assert_eq!(story.places.on_given_up(A, story.now), Refusal::Elsewhere);
     story.decides(Decision::Dial);
     story.places.on_dial_failed(story.now);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Open);
     story.passes(SHORT_DOUBT);
     story.decides(Decision::Ask(A));
     story.places.on_confirmed(A, story.now);
@@ -116,7 +114,7 @@ fn a_channel_that_ends_makes_room_at_once() {
     story.holds(A, 3);
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Open);
     story.releases(A);
     story.decides(Decision::Ask(A));
 }
@@ -162,7 +160,7 @@ fn failed_dials_rest_longer_each_time_and_forget_it_after_a_success() {
         story.decides(Decision::Dial);
         story.places.on_dial_failed(story.now);
         story.passes(Duration::from_millis(rest - 1));
-        story.waits(Dialling::No);
+        story.waits(Outlook::Open);
         story.passes(Duration::from_millis(1));
     }
     story.decides(Decision::Dial);
@@ -180,12 +178,12 @@ fn credentials_that_work_once_wait() {
     story.holds(A, 10);
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Open);
     story.passes(DOUBT);
     // Once a minute the limit is doubted.
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Open);
 }
 
 #[test]
@@ -231,7 +229,7 @@ fn the_last_place_is_free_only_when_the_server_knows() {
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
     assert_eq!(story.places.on_closed_by_server(A, story.now), Confirmation::Needed);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Promised);
     story.places.on_close_confirmed(A, story.now);
     story.decides(Decision::Ask(A));
 }
@@ -243,7 +241,27 @@ fn a_close_that_is_not_confirmed_is_not_waited_for_long() {
     story.decides(Decision::Ask(A));
     story.is_refused(A, 1, Refusal::Elsewhere);
     story.places.on_closed_by_us(A, story.now);
-    story.waits(Dialling::No);
+    story.waits(Outlook::Promised);
     story.passes(LEAVE);
     story.decides(Decision::Dial);
+}
+
+#[test]
+fn further_connections_that_take_nothing_are_not_piled_up() {
+    let mut story = Story::new(Growth::Possible);
+    story.holds(A, 1);
+    story.decides(Decision::Ask(A));
+    story.is_refused(A, 1, Refusal::Elsewhere);
+    for rest in [100, 200, 400] {
+        story.decides(Decision::Dial);
+        let further = story.places.on_dialled(story.now);
+        story.decides(Decision::Ask(further));
+        // The limit it was expected to have makes the first refusals look transient.
+        story.is_refused(further, 1, Refusal::Again);
+        assert_eq!(story.places.on_given_up(further, story.now), Refusal::Barren);
+        assert_eq!(story.places.retire(further, story.now), None);
+        story.passes(Duration::from_millis(rest - 1));
+        story.waits(Outlook::Open);
+        story.passes(Duration::from_millis(1));
+    }
 }

@@ -482,6 +482,35 @@ async fn a_network_that_goes_silent_is_noticed_while_idle_and_while_sending() {
 }
 
 #[tokio::test]
+async fn sends_that_are_given_up_leave_the_channel_usable() {
+    let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
+    let connected = connect(&bench.by_key(User::Root, ClientKey::Ed25519)).await.unwrap();
+    let signal = bench.folder.path().join("read now");
+    let command = format!("until [ -e '{}' ]; do sleep 0.05; done; exec wc -c", signal.display());
+    let mut channel = start(&*connected.link, &command).await;
+    let piece = Bytes::from(vec![b'x'; 3 << 20]);
+    for _ in 0..20 {
+        // Nobody reads, so what is beyond the window is still here when we give up.
+        let given_up = timeout(Duration::from_millis(10), channel.control.send(piece.clone())).await;
+        assert!(given_up.is_err(), "a send to a program that does not read came back");
+    }
+    fs::write(signal, "").unwrap();
+    timeout(LIMIT, channel.control.send(piece.clone())).await.expect("the window opens again").unwrap();
+    channel.control.finish_input().await.unwrap();
+    let mut counted = Vec::new();
+    loop {
+        match next(&mut channel).await {
+            ChannelEvent::Data(_, bytes) => counted.extend_from_slice(&bytes),
+            ChannelEvent::Closed => break,
+            other => assert!(!matches!(other, ChannelEvent::Lost(_)), "{other:?}"),
+        }
+    }
+    let counted: usize = String::from_utf8(counted).unwrap().trim().parse().unwrap();
+    // The window was filled once before somebody read; all of the last piece follows.
+    assert!((piece.len() + (1 << 20)..piece.len() * 2).contains(&counted), "{counted} bytes arrived");
+}
+
+#[tokio::test]
 async fn servers_that_are_none_fail_in_time() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
