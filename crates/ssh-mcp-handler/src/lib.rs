@@ -30,13 +30,14 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestMethod, CompleteRequestParams,
-        CompleteResult, DiscoverResult, Extensions, Icon, Implementation, ListPromptsRequestMethod,
-        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-        ServerCapabilities, ServerConfig, Tool,
+        CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions, Icon,
+        Implementation, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
+use serde_json::Value;
 use ssh_mcp_core::{owner::Owner, target_names};
 use ssh_mcp_engine::{Engine, Peer};
 
@@ -56,6 +57,7 @@ pub struct Shared {
     engine: Arc<Engine>,
     catalogue: Arc<Catalogue>,
     keys: Idempotency,
+    config: ServerConfig,
 }
 
 impl Shared {
@@ -63,7 +65,11 @@ impl Shared {
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
         let catalogue = Arc::new(Catalogue::new(Arc::clone(engine.settings())));
         let keys = Idempotency::new(engine.settings());
-        Arc::new(Self { engine, catalogue, keys })
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let config = ServerConfig::new(capabilities)
+            .with_server_info(implementation())
+            .with_instructions(instructions::instructions(&catalogue));
+        Arc::new(Self { engine, catalogue, keys, config })
     }
 
     /// The engine behind it.
@@ -122,13 +128,6 @@ impl Handler {
             (Transport::HttpSession | Transport::HttpStateless, None) => "http".to_owned(),
         }
     }
-
-    fn config(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
-        ServerConfig::new(capabilities)
-            .with_server_info(implementation())
-            .with_instructions(instructions::instructions(&self.shared.catalogue))
-    }
 }
 
 /// Whether a request is of the era without `initialize`.
@@ -144,12 +143,12 @@ fn owner(request: &Extensions) -> Owner {
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        self.config()
+        self.shared.config.clone()
     }
 
     async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
         let versions: Vec<ProtocolVersion> = Cow::into_owned(self.supported_protocol_versions());
-        let mut result = DiscoverResult::from_server_info(versions, self.config());
+        let mut result = DiscoverResult::from_server_info(versions, self.get_info());
         (result.ttl_ms, result.cache_scope) = (UNCHANGING_MS, CacheScope::Public);
         Ok(result)
     }
@@ -221,6 +220,14 @@ impl ServerHandler for Handler {
         call::call(&cx, &self.shared.keys, request).await.map(CallToolResponse::from)
     }
 
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(unreadable(&request))
+    }
+
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
@@ -263,6 +270,24 @@ impl ServerHandler for Handler {
         })
         .await
     }
+}
+
+/// A request the SDK could not read: of a method it knows, the parameters have another shape.
+fn unreadable(request: &CustomRequest) -> ErrorData {
+    let params = request.params.as_ref();
+    let field = |name: &str| params.and_then(|params| params.get(name));
+    let is_text = |name: &str| field(name).is_some_and(Value::is_string);
+    let (name, expected) = match request.method.as_str() {
+        "tools/call" if !is_text("name") => ("name", "a text: the name of a tool"),
+        "tools/call" => ("arguments", "an object"),
+        "resources/read" => ("uri", "a text: the URI of a resource"),
+        "initialize" => ("params", "protocolVersion, capabilities and clientInfo"),
+        method => {
+            let method = ssh_mcp_core::text::cut(method, 80).into_owned();
+            return ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None);
+        }
+    };
+    failure::bad_params(name, expected)
 }
 
 /// How long a client may keep what only a new start of the server changes, in milliseconds.

@@ -105,26 +105,21 @@ impl Reader<'_> {
             encoding: query.encoding,
             escapes: query.escapes,
         };
-        let window = match (query.cursor, self.peer) {
+        let Piece { window, more } = match (query.cursor, self.peer) {
             (CursorAt::Auto, Some(peer)) => {
                 let mut claimed = None;
-                let (start, end) = peer.cursor(resource).claim(|at| {
-                    let window = cut.from(at);
-                    let ends = (window.start, window.next);
-                    claimed = Some(window);
-                    ends
+                let (start, _) = peer.cursor(resource).claim(|at| {
+                    let piece = claimed.insert(cut.from(at));
+                    (piece.window.start, piece.window.next)
                 });
-                claimed
-                    .filter(|window| (window.start, window.next) == (start, end))
-                    .unwrap_or_else(|| cut.from(start))
+                // The last window that was asked for is the one that was claimed.
+                claimed.unwrap_or_else(|| cut.from(start))
             }
             (CursorAt::Auto, None) => {
                 meta.insert("cursor_scope".into(), "none".into());
-                Window { gap: 0, ..cut.from(0) }
+                cut.all_held()
             }
-            (CursorAt::Base, peer) => {
-                self.explicit(peer, resource, 0, Window { gap: 0, ..cut.from(0) }, &cut)
-            }
+            (CursorAt::Base, peer) => self.explicit(peer, resource, 0, cut.all_held(), &cut),
             (CursorAt::At(from), peer) => self.explicit(peer, resource, from, cut.from(from), &cut),
         };
 
@@ -133,7 +128,7 @@ impl Reader<'_> {
         meta.insert("cursor".into(), window.next.into());
         meta.insert("base".into(), window.base.into());
         meta.insert("buffer_size".into(), (window.end - window.base).into());
-        if window.next < window.end && window.bytes.len() >= cut.max.saturating_sub(HELD_BACK) {
+        if more {
             meta.insert("more".into(), true.into());
         }
         if window.gap > 0 {
@@ -162,13 +157,13 @@ impl Reader<'_> {
         peer: Option<&Peer>,
         resource: Resource,
         from: u64,
-        window: Window,
+        piece: Piece,
         cut: &Cut<'_>,
-    ) -> Window {
+    ) -> Piece {
         if let (Some(peer), View::Merged) = (peer, cut.view) {
-            peer.cursor(resource).advance_contiguous(from, window.next);
+            peer.cursor(resource).advance_contiguous(from, piece.window.next);
         }
-        window
+        piece
     }
 
     /// A session's health.
@@ -261,39 +256,52 @@ struct Cut<'a> {
     escapes: Escapes,
 }
 
+/// A window, and whether the answer's size is what ended it.
+struct Piece {
+    window: Window,
+    more: bool,
+}
+
 /// Bytes of an unfinished character, or escape sequence, left for the next read at most.
 const HELD_BACK: usize = 4096;
 
 impl Cut<'_> {
     /// The oldest window from a place on. As text it ends at a character, and without escape sequences at the end of one,
     /// as long as more can come.
-    fn from(&self, from: u64) -> Window {
+    fn from(&self, from: u64) -> Piece {
         let window = self.history.read_origin(self.view, from, self.max);
-        match self.encoding {
-            Encoding::Base64 => window,
-            Encoding::Text => match self.unfinished(&window) {
-                // Such a window would never be left.
-                all if all > 0 && all == window.bytes.len() && window.next < window.end => {
-                    self.grown(from, window)
-                }
-                unfinished => shortened(window, unfinished),
-            },
+        let more = window.next < window.end;
+        let unfinished = match self.encoding {
+            Encoding::Base64 => 0,
+            Encoding::Text => self.unfinished(&window),
+        };
+        match unfinished {
+            // Such a window would never be left.
+            all if all > 0 && all == window.bytes.len() && more => self.grown(from, window),
+            unfinished => Piece { window: shortened(window, unfinished), more },
         }
+    }
+
+    /// All that is held; what was dropped before is not missed.
+    fn all_held(&self) -> Piece {
+        let Piece { window, more } = self.from(0);
+        Piece { window: Window { gap: 0, ..window }, more }
     }
 
     /// A full window that holds nothing but the beginning of a character or sequence: the smallest larger one that holds
     /// its end too.
-    fn grown(&self, from: u64, full: Window) -> Window {
+    fn grown(&self, from: u64, full: Window) -> Piece {
         for size in full.bytes.len() + 1..=HELD_BACK {
             let window = self.history.read_origin(self.view, from, size);
+            let more = window.next < window.end;
             let whole = self.unfinished(&window) == 0;
             if whole || window.bytes.len() < size {
                 let unfinished = if whole { 0 } else { window.bytes.len() };
-                return shortened(window, unfinished);
+                return Piece { window: shortened(window, unfinished), more };
             }
         }
         // No sequence is that long: it is text after all.
-        full
+        Piece { more: full.next < full.end, window: full }
     }
 
     /// Bytes at the end that only make sense with what follows.

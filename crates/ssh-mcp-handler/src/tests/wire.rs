@@ -193,6 +193,21 @@ async fn what_cannot_be_routed_is_a_protocol_error() {
             "{list}"
         );
     }
+    for (method, params, field) in [
+        ("tools/call", json!({ "name": 5 }), "name"),
+        ("tools/call", json!({}), "name"),
+        ("tools/call", json!({ "name": "ssh_sessions", "arguments": [1] }), "arguments"),
+        ("resources/read", json!({ "uri": 5 }), "uri"),
+        ("resources/read", json!({}), "uri"),
+    ] {
+        let answer = client.ask(method, params.clone()).await;
+        let error = &answer["error"];
+        assert_eq!(
+            (&error["code"], &error["data"]["field"]),
+            (&json!(-32602), &json!(field)),
+            "{method} {params}"
+        );
+    }
     // Bad arguments are for the model to see.
     assert_eq!(client.call("ssh_connect", json!({ "address": 5 }), json!({})).await["isError"], true);
 }

@@ -72,7 +72,8 @@ pub(crate) const ROWS: &[Row] = &[
     },
 ];
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// No `Debug`: it holds secrets.
+#[derive(Deserialize, JsonSchema)]
 struct ConnectArgs {
     /// host, host:port or [v6]:port; needed unless session_id is given.
     address: Option<String>,

@@ -18,7 +18,7 @@ fn windows(cut: &Cut<'_>) -> Vec<String> {
     let mut at = 0;
     let mut texts = Vec::new();
     loop {
-        let window = cut.from(at);
+        let window = cut.from(at).window;
         if window.next == at {
             return texts;
         }
@@ -67,13 +67,21 @@ fn a_view_that_ends_behind_other_bytes_is_not_cut_back() {
 #[test]
 fn both_streams_stand_in_blocks() {
     let open = history(&[(OUT, "one\n"), (ERR, "bad\n"), (OUT, "two\n")]);
-    let window = cut(&open, View::Merged, 100, Escapes::Keep).from(0);
+    let window = cut(&open, View::Merged, 100, Escapes::Keep).from(0).window;
     let text = two_blocks(&window, Escapes::Keep);
     let lines: Vec<&str> = text.lines().collect();
     let nonce = lines[0].trim_start_matches("--- stdout [").trim_end_matches("] ---");
     let stderr = format!("--- stderr [{nonce}] ---");
     assert_eq!(lines, [&format!("--- stdout [{nonce}] ---"), "one", "two", &stderr, "bad"]);
 
-    let window = cut(&open, View::Merged, 4, Escapes::Keep).from(0);
+    let window = cut(&open, View::Merged, 4, Escapes::Keep).from(0).window;
     assert!(two_blocks(&window, Escapes::Keep).ends_with("(empty) ---\n"));
+}
+
+#[test]
+fn a_window_that_only_waits_for_a_character_has_no_more() {
+    let open = ByteHistory::new(1 << 20);
+    open.append(OUT, b"a\xc3");
+    assert!(!cut(&open, View::Merged, 100, Escapes::Keep).from(0).more);
+    assert!(cut(&open, View::Merged, 1, Escapes::Keep).from(0).more);
 }
