@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use clap::CommandFactory;
-use ssh_mcp_core::settings::{Alias, Binary, Row, Settings};
+use ssh_mcp_core::settings::{Alias, Binary, Origin, Row, Settings};
 use ssh_mcp_server::flags::{HttpFlags, StdioFlags};
 
 #[test]
@@ -36,6 +36,26 @@ fn every_setting_the_page_names_exists() {
     let words = page.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
     for name in words.filter(|word| word.starts_with("SSH_") || word.starts_with("MCP_")) {
         assert!(known(name), "{name} is no setting");
+    }
+}
+
+#[test]
+fn every_profile_is_sound() {
+    let page = include_str!("../../../docs/configuration.md");
+    let profiles: Vec<_> =
+        page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(profiles.len() >= 3);
+    for profile in profiles {
+        let look_up = |name: &str| {
+            profile.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+        };
+        let outcome = Settings::resolve(
+            Binary::Http,
+            &|origin, name| (origin == Origin::File).then(|| look_up(name)).flatten(),
+            None,
+        );
+        let taken = outcome.entries.iter().filter(|entry| entry.origin == Origin::File).count();
+        assert_eq!((outcome.problems, taken), (Vec::new(), profile.lines().count()), "{profile}");
     }
 }
 
