@@ -223,9 +223,9 @@ impl ServerHandler for Handler {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        Err(unreadable(&request))
+        Err(unreadable(&request, &context))
     }
 
     async fn list_resources(
@@ -273,7 +273,7 @@ impl ServerHandler for Handler {
 }
 
 /// A request the SDK could not read: of a method it knows, the parameters have another shape.
-fn unreadable(request: &CustomRequest) -> ErrorData {
+fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> ErrorData {
     let params = request.params.as_ref();
     let field = |name: &str| params.and_then(|params| params.get(name));
     let is_text = |name: &str| field(name).is_some_and(Value::is_string);
@@ -281,7 +281,8 @@ fn unreadable(request: &CustomRequest) -> ErrorData {
         "tools/call" if !is_text("name") => ("name", "a text: the name of a tool"),
         "tools/call" => ("arguments", "an object"),
         "resources/read" => ("uri", "a text: the URI of a resource"),
-        "initialize" => ("params", "protocolVersion, capabilities and clientInfo"),
+        // The other era has no such method.
+        "initialize" if !is_modern(context) => ("params", "protocolVersion, capabilities and clientInfo"),
         method => {
             let method = ssh_mcp_core::text::cut(method, 80).into_owned();
             return ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None);

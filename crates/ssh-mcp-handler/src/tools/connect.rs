@@ -4,6 +4,8 @@
 //! arguments become a [`Connect`] and sessions become answers. `ssh_run` shares [`Login`].
 
 mod end;
+mod list;
+mod login;
 
 use std::sync::{
     Arc,
@@ -17,18 +19,21 @@ use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Code, Effect as Begun},
     port::ssh::{ConnectError, HostKeyStatus},
-    registry::{Expiry, HealthWord, Session},
+    registry::{Expiry, Session},
     settings::Settings,
     sync::Mutex,
-    target::{Address, Compression, Credentials, Secret, Target},
+    target::Compression,
     text,
     uri::Scheme,
 };
 use ssh_mcp_engine::{Connect, ConnectAnswer, Reuse};
 
+use list::{SessionEntry, leak_hint, place};
+pub(super) use login::Login;
+
 use super::{Effect, Key, Reach, Repeat, Row, Set, call};
 use crate::{
-    args::{self, Arguments},
+    args::Arguments,
     cx::Cx,
     failure::Failure,
     next::{self, After},
@@ -56,20 +61,7 @@ pub(crate) const ROWS: &[Row] = &[
     end::DISCONNECT,
     end::DISCONNECT_AGENT,
     end::DISCONNECT_MANY,
-    Row {
-        name: "ssh_sessions",
-        title: "List SSH sessions",
-        description: "Lists your open sessions, newest first, after a keepalive round trip to each; dead ones are closed \
-                      and left out. Take it to find a SESSION_ID again or to see what is still open; it runs nothing \
-                      on the hosts.",
-        effect: Effect::ReadOnly,
-        repeat: Repeat::Harmless,
-        reach: Reach::Remote,
-        key: Key::Ignored,
-        sets: &[Set::Connection, Set::Core],
-        makes: None,
-        call: call!(sessions, SessionsArgs, SessionsBody),
-    },
+    list::SESSIONS,
 ];
 
 /// No `Debug`: it holds secrets.
@@ -129,85 +121,6 @@ impl Arguments for ConnectArgs {
     }
 }
 
-/// Who logs in where, with what: the arguments `ssh_connect` and `ssh_run` share.
-#[derive(Default)]
-pub(super) struct Login {
-    /// `host`, `host:port` or `[v6]:port`.
-    pub(super) address: Option<String>,
-    /// The account.
-    pub(super) username: Option<String>,
-    /// A password.
-    pub(super) password: Option<String>,
-    /// A private key file.
-    pub(super) key_path: Option<String>,
-    /// What opens it.
-    pub(super) key_passphrase: Option<String>,
-}
-
-impl Login {
-    /// What the engine is asked, everything else as the settings have it: reuse is automatic, no session is named, and
-    /// all attempts together end within 50 s.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` naming the field.
-    pub(super) fn into_connect(self, cx: &Cx) -> Result<Connect, Failure> {
-        let target = self.target()?;
-        let settings = cx.settings();
-        let key_path = match &self.key_path {
-            Some(path) => Some(cx.local_file("key_path", path)?),
-            None => None,
-        };
-        Ok(Connect {
-            target,
-            session: None,
-            credentials: Credentials {
-                key_path,
-                key_passphrase: self.key_passphrase.map(Secret::new),
-                password: self.password.map(Secret::new),
-                agent_socket: settings.auth_sock.clone(),
-            },
-            timeout: settings.connect_timeout,
-            max_retries: settings.max_retries,
-            retry_delay: settings.retry_delay,
-            overall: Some(OVERALL),
-            compression: settings.compression,
-            host_key_policy: settings.host_key_checking.policy(),
-            known_hosts: settings.known_hosts.clone().unwrap_or_default(),
-            name: None,
-            agent: None,
-            expiry: settings.inactivity_timeout.map_or(Expiry::Never, Expiry::After),
-            reuse: Reuse::Auto,
-        })
-    }
-
-    /// The target, or none where neither part is given.
-    fn target(&self) -> Result<Option<Target>, Failure> {
-        let missing = |field, other| {
-            Err(Failure::argument(format!("{field} is missing: it must be a text, because {other} is given")))
-        };
-        let (address, username) = match (&self.address, &self.username) {
-            (None, None) => return Ok(None),
-            (Some(_), None) => return missing("username", "address"),
-            (None, Some(_)) => return missing("address", "username"),
-            (Some(address), Some(username)) => (address, username),
-        };
-        let shown = |field, text: &String| args::shown(field, &Value::from(text.as_str()));
-        let parsed: Address = address.parse().map_err(|error| {
-            let shown = shown("address", address);
-            Failure::argument(format!("address must be host, host:port or [v6]:port; got {shown}: {error}"))
-        })?;
-        if username.is_empty() || username.chars().any(char::is_control) {
-            let shown = shown("username", username);
-            return Err(Failure::argument(format!("username must be the name of an account; got {shown}")));
-        }
-        Ok(Some(Target { address: parsed, username: username.clone() }))
-    }
-}
-
-/// All attempts and waits of a call that names neither `timeout_secs` nor `max_retries`: hosts give up on a call after a
-/// minute.
-const OVERALL: Duration = Duration::from_secs(50);
-
 #[derive(Debug, Default, Serialize, JsonSchema)]
 struct ConnectBody {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,25 +161,6 @@ struct HostKey {
     status: &'static str,
 }
 
-/// A session as lists show it.
-#[derive(Debug, Serialize, JsonSchema)]
-struct SessionEntry {
-    session_id: String,
-    host: String,
-    port: u16,
-    username: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    connected_at: String,
-    healthy: bool,
-    compression_enabled: bool,
-    persistent: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-}
-
 impl Body for ConnectBody {
     const STATUSES: &'static [&'static str] = &["ok", "reused", "suggested"];
 
@@ -303,48 +197,6 @@ impl Body for ConnectBody {
         text.maybe("PERSISTENT", self.persistent);
         text.maybe("EXPIRES_AT", self.expires_at.as_ref());
         text.maybe("REPLACED", self.replaced);
-    }
-}
-
-impl SessionEntry {
-    fn new(cx: &Cx, session: &Session) -> Self {
-        let spec = &session.spec;
-        Self {
-            session_id: spec.id.to_string(),
-            host: spec.target.address.host.clone(),
-            port: spec.target.address.port,
-            username: spec.target.username.clone(),
-            agent_id: spec.agent.clone(),
-            name: spec.name.clone(),
-            connected_at: cx.rfc3339(spec.connected),
-            healthy: session.is_open() && session.health.load().word == HealthWord::Healthy,
-            compression_enabled: spec.compressed,
-            persistent: spec.expiry == Expiry::Never,
-            expires_at: session.expires().map(|at| cx.rfc3339(at)),
-        }
-    }
-
-    fn place(&self) -> String {
-        place(&self.host, self.port, &self.username)
-    }
-
-    fn compression(&self) -> &'static str {
-        if self.compression_enabled { "on" } else { "off" }
-    }
-
-    /// The entry on one line.
-    fn line(&self) -> String {
-        let mut facts = Vec::new();
-        facts.extend(self.agent_id.as_ref().map(|agent| format!("agent: {agent}")));
-        facts.extend(self.name.as_ref().map(|name| format!("name: {name}")));
-        facts.push(format!("connected: {}", self.connected_at));
-        facts.push(format!("compression: {}", self.compression()));
-        facts.push(match &self.expires_at {
-            Some(at) => format!("expires: {at}"),
-            None => "persistent".to_owned(),
-        });
-        facts.push(if self.healthy { "healthy" } else { "unhealthy" }.to_owned());
-        format!("{} {} [{}]", self.session_id, self.place(), facts.join(", "))
     }
 }
 
@@ -473,74 +325,4 @@ fn suggested(cx: &Cx, matches: &[Arc<Session>]) -> Answer<ConnectBody> {
         .with_hint(Some(advice.to_owned()))
         .with_hint(leak_hint(cx))
         .with_next(next.unwrap_or_default())
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-struct SessionsArgs {
-    /// Only the sessions of this agent.
-    agent_id: Option<String>,
-    /// Most entries in the answer.
-    #[schemars(range(min = 1))]
-    max_items: Option<u64>,
-}
-
-impl Arguments for SessionsArgs {
-    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
-        vec![("max_items", json!(settings.list_default))]
-    }
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct SessionsBody {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id_filter: Option<String>,
-    sessions: Vec<SessionEntry>,
-    count: usize,
-    total: usize,
-}
-
-impl Body for SessionsBody {
-    const STATUSES: &'static [&'static str] = &["ok"];
-
-    fn write(&self, text: &mut Text) {
-        text.maybe("AGENT_ID_FILTER", self.agent_id_filter.as_ref());
-        text.count(self.count, self.total);
-        self.sessions.iter().for_each(|entry| text.item(entry.line()));
-    }
-}
-
-async fn sessions(cx: &Cx, args: SessionsArgs) -> Result<Answer<SessionsBody>, Failure> {
-    let alive = cx.engine.probe(&cx.owner, args.agent_id.as_deref()).await;
-    let shown = alive.get(..cx.list_items(args.max_items)).unwrap_or(&alive);
-    let agent = alive.iter().find_map(|session| session.spec.agent.as_deref());
-    let next = alive.first().map(|newest| next::next(&cx.catalogue, After::Sessions(newest.spec.id, agent)));
-    let body = SessionsBody {
-        agent_id_filter: args.agent_id,
-        sessions: shown.iter().map(|session| SessionEntry::new(cx, session)).collect(),
-        count: shown.len(),
-        total: alive.len(),
-    };
-    Ok(Answer::new("ok", body).with_hint(leak_hint(cx)).with_next(next.unwrap_or_default()))
-}
-
-/// An agent with more healthy sessions than this has probably forgotten some.
-const MANY_SESSIONS: usize = 5;
-
-/// Advice for an agent that owns suspiciously many sessions.
-fn leak_hint(cx: &Cx) -> Option<String> {
-    const ENDS_THEM: &str = "ssh_disconnect_agent";
-    let (agent, count) = cx
-        .engine
-        .healthy_sessions_of_agents(&cx.owner)
-        .into_iter()
-        .filter(|(_, count)| *count > MANY_SESSIONS)
-        .max_by_key(|(_, count)| *count)?;
-    let how = if cx.catalogue.has(ENDS_THEM) { format!(" with {ENDS_THEM}") } else { String::new() };
-    Some(format!(
-        "RECOMMENDED: agent {agent} owns {count} healthy sessions; end them{how} when its work is done"
-    ))
-}
-
-fn place(host: &str, port: u16, username: &str) -> String {
-    Target { address: Address { host: host.to_owned(), port }, username: username.to_owned() }.to_string()
 }
