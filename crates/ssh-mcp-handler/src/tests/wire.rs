@@ -162,6 +162,7 @@ async fn a_new_client_needs_no_handshake() {
     assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
     assert_eq!(hello["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "ssh-mcp");
     assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["error"]["code"], -32601);
+    assert_eq!(client.ask("initialize", json!({})).await["error"]["code"], -32601);
     assert_eq!(client.ask("prompts/list", json!({})).await["error"]["code"], -32601);
     let about =
         json!({ "ref": { "type": "ref/prompt", "name": "p" }, "argument": { "name": "a", "value": "" } });
