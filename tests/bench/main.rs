@@ -4,29 +4,42 @@
 //! machine's speed drifts, so product and peer take turns and medians are compared. Nothing here fails on a figure.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![expect(missing_docs, reason = "a program, not a library")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a program that measures stops at the first surprise"
+)]
 
 #[expect(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../it/client.rs"]
 mod client;
-#[expect(dead_code, reason = "shared with the tests, which use all of it")]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
 mod sshd;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use client::{Era, McpClient, binary};
+use client::{Era, McpClient};
 use serde_json::{Value, json};
 use sshd::{ClientKey, OpenSshd, Options, Proxy, User};
 
 const MIB: u64 = 1 << 20;
+
+/// A binary of the release build; `scripts/bench` says where that is.
+fn binary(name: &str) -> PathBuf {
+    let folder = std::env::var_os("SSH_MCP_BIN_DIR").expect("start this by scripts/bench");
+    Path::new(&folder).join(name)
+}
 
 fn main() {
     let wanted: Vec<String> =
@@ -54,7 +67,7 @@ fn main() {
             memory().await;
         }
         if run("http") {
-            http().await;
+            http();
         }
     });
 }
@@ -123,7 +136,7 @@ impl Master {
         master
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn path(&self) -> PathBuf {
         self.socket.path().join("s")
     }
 
@@ -326,7 +339,7 @@ async fn memory() {
     }
 }
 
-async fn http() {
+fn http() {
     let state = tempfile::tempdir().unwrap();
     let mut server = Command::new(binary("ssh-mcp"))
         .args(["--bind", "127.0.0.1:0"])

@@ -3,6 +3,8 @@
 //! Starts the embedded SSH server on loopback and the real `ssh-mcp-stdio` as a child, and speaks MCP to it the way a
 //! host does. Every line below `->` is a tool call, every line below `<-` the text a model would read.
 
+#![expect(clippy::indexing_slicing, reason = "a field that JSON does not have is null")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,

@@ -25,7 +25,7 @@ const WORKSPACE: &[(&str, &[&str])] = &[
 
 /// Libraries only these crates may name, other than for tests.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("anyhow", &["ssh-mcp-server"]),
+    ("anyhow", &[]),
     ("axum", &["ssh-mcp-server"]),
     ("clap", &["ssh-mcp-server"]),
     ("rmcp", &["ssh-mcp-handler", "ssh-mcp-server"]),

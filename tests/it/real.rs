@@ -70,8 +70,3 @@ fn login(server: &OpenSshd, user: User, key: ClientKey) -> Value {
 fn field(answer: &ToolAnswer, name: &str) -> String {
     answer.structured[name].as_str().unwrap_or_else(|| panic!("no {name}: {}", answer.text)).to_owned()
 }
-
-/// A command line that can be found among the machine's processes.
-fn marked(marker: &str, command: &str) -> String {
-    format!(": {marker}; {command}")
-}

@@ -8,7 +8,7 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use rmcp::{
     ServerHandler, ServiceExt as _,
-    model::{ErrorCode, ErrorData, JsonRpcMessage, RequestId},
+    model::{ClientNotification, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{Transport, async_rw::AsyncRwTransport},
 };
@@ -119,7 +119,7 @@ struct Lines<R, W: AsyncWrite> {
 
 /// What one line turned out to be.
 enum Line {
-    Message(RxJsonRpcMessage<RoleServer>),
+    Message(Box<RxJsonRpcMessage<RoleServer>>),
     Fault(ErrorData, Option<RequestId>),
     Nothing,
 }
@@ -164,7 +164,7 @@ where
         let line = std::mem::take(&mut self.line);
         let text = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line).trim_ascii();
         let parsed = match serde_json::from_slice(text) {
-            Ok(message) => Line::Message(message),
+            Ok(message) => Line::Message(Box::new(message)),
             Err(_) => fault(text),
         };
         // The buffer is kept unless one long line has made it large.
@@ -236,21 +236,26 @@ where
                 }
             }
             let (error, id) = match self.take_line() {
-                Line::Message(JsonRpcMessage::Request(request)) => {
-                    self.greeted = true;
-                    if self.calls.begin(&request.id) {
-                        return Some(JsonRpcMessage::Request(request));
+                Line::Message(message) => match *message {
+                    JsonRpcMessage::Request(request) => {
+                        self.greeted = true;
+                        if self.calls.begin(&request.id) {
+                            return Some(JsonRpcMessage::Request(request));
+                        }
+                        (ErrorData::invalid_request("a call with this id is open", None), Some(request.id))
                     }
-                    (ErrorData::invalid_request("a call with this id is open", None), Some(request.id))
-                }
-                Line::Message(message) if self.greeted => {
-                    // The SDK answers no request that was cancelled.
-                    if let Some(id) = cancelled(&message) {
-                        self.calls.end(&id);
+                    message if self.greeted => {
+                        // The SDK answers no request that was cancelled.
+                        if let Some(id) = cancelled(&message) {
+                            self.calls.end(&id);
+                        }
+                        return Some(message);
                     }
-                    return Some(message);
-                }
-                Line::Message(_) | Line::Nothing => continue,
+                    JsonRpcMessage::Response(_)
+                    | JsonRpcMessage::Notification(_)
+                    | JsonRpcMessage::Error(_) => continue,
+                },
+                Line::Nothing => continue,
                 Line::Fault(error, id) => (error, id),
             };
             // Not `self.send`: an answer to a line that was no call ends no call.
@@ -268,16 +273,11 @@ where
 
 /// The request a message cancels.
 fn cancelled(message: &RxJsonRpcMessage<RoleServer>) -> Option<RequestId> {
-    use rmcp::model::ClientNotification;
-    match message {
-        JsonRpcMessage::Notification(notification) => match &notification.notification {
-            ClientNotification::CancelledNotification(cancelled) => {
-                cancelled.params.request_id.clone().into()
-            }
-            _ => None,
-        },
-        JsonRpcMessage::Request(_) | JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => None,
-    }
+    let JsonRpcMessage::Notification(notification) = message else { return None };
+    let ClientNotification::CancelledNotification(cancelled) = &notification.notification else {
+        return None;
+    };
+    cancelled.params.request_id.clone()
 }
 
 #[cfg(test)]
