@@ -6,6 +6,8 @@ mod contract;
 #[cfg(test)]
 mod openssh;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 #[path = "../../../../tests/sshd/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the fixture serves the tests of the whole product")]
 mod sshd;
