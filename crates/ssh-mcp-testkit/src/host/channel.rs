@@ -264,10 +264,8 @@ impl ChannelControl for ScriptedControl {
                 let changed = handle.session.changed.notified();
                 handle.check()?;
                 let host = &handle.session.host;
-                let now = Instant::now();
-                let is_stuck = |entry: &mut Entry| {
-                    entry.process.as_ref().is_some_and(|process| process.takes_no_input(now))
-                };
+                let is_stuck =
+                    |entry: &mut Entry| entry.process.as_ref().is_some_and(Process::takes_no_input);
                 if !host.channel(handle.id, is_stuck) {
                     host.record(Seen::Input { channel: handle.id, bytes: bytes.clone() });
                     host.input(handle.id, &bytes);

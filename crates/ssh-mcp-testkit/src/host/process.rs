@@ -106,9 +106,9 @@ impl Process {
         self.ends_at
     }
 
-    /// Whether input is never taken.
-    pub(super) fn takes_no_input(&self, now: Instant) -> bool {
-        matches!(self.script.input, Input::Blocked) && self.is_running(now)
+    /// Whether input is never taken: its window stays shut until the channel closes, also behind a process that ended.
+    pub(super) fn takes_no_input(&self) -> bool {
+        matches!(self.script.input, Input::Blocked)
     }
 
     /// A signal requested by the client.
