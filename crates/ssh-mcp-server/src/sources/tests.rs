@@ -227,3 +227,13 @@ fn colour_is_given_up_where_nobody_wants_it() {
     let colour = |text| run::<StdioFlags>(&[], &[("NO_COLOR", text)], &[]).loaded.unwrap().colour;
     assert_eq!((colour("1"), colour("")), (Colour::Never, Colour::Auto));
 }
+
+#[test]
+fn a_tool_set_that_does_not_exist_is_told_and_under_strict_configuration_refused() {
+    let variables = [("SSH_MCP_TOOLSETS", "core,shel")];
+    let loaded = run::<StdioFlags>(&[], &variables, &[]).loaded.unwrap();
+    assert!(loaded.findings.iter().any(|finding| finding.text.contains("shel")), "{:?}", loaded.findings);
+    assert_eq!(run::<StdioFlags>(&["--check-config"], &variables, &[]).exit, exit(2));
+    let strict = [("SSH_MCP_TOOLSETS", "core,shel"), ("SSH_MCP_STRICT_CONFIG", "true")];
+    assert_eq!(run::<HttpFlags>(&[], &strict, &[]).exit, exit(2));
+}
