@@ -172,6 +172,12 @@ async fn keyboard_interactive_is_answered_by_the_password() {
     let Some(bench) = Bench::start_or_skip(options) else { return };
     let connected = connect(&bench.by_password(User::Tester)).await.unwrap();
     assert_eq!(connected.auth_method, "keyboard-interactive");
+    // The password was what was asked for, so it opens further connections too.
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(start(&*connected.link, "exec sleep 60").await);
+    }
+    assert_eq!(bench.logins(), 2);
     let mut request = bench.by_password(User::Tester);
     request.credentials.password = Some(secret("wrong"));
     let ConnectError::Rejected { tried, .. } = fails(&request).await else { panic!("not a rejection") };
