@@ -139,7 +139,12 @@ impl Shell {
 
     /// Gives session and place back; the second call does nothing.
     pub fn let_go(&self) {
-        self.hold.lock().take();
+        let hold = self.hold.lock().take();
+        // The reference goes last: who sees the session without references finds every place free.
+        if let Some((reference, place)) = hold {
+            drop(place);
+            drop(reference);
+        }
     }
 
     /// Whether it runs.

@@ -217,6 +217,19 @@ async fn a_command_that_is_cancelled_before_it_was_started_never_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn input_that_still_waits_is_given_up() {
+    let rig = rig(ScriptedHost::new().on("work", Script::new().not_reading().never_closing()));
+    let session = rig.connect().await;
+    let input = Some(Bytes::from_static(b"for nobody"));
+    let ask = Exec { input, terminal: Terminal::Pty, ..ask_exec(&session, "work") };
+    let command = rig.engine.exec(&rig.owner, ask).await.unwrap();
+    rig.pass(SECOND).await;
+    rig.engine.cancel(&command).await;
+    assert_eq!(facts(&command).ended_by, Some(EndedBy::Signal));
+    assert_eq!(rig.host.input("work"), b"\x03", "nothing stands before the interrupt");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_that_comes_after_the_exit_finds_it_over() {
     let rig = rig(ScriptedHost::new().on("server &", Script::exits(0).holding_output(HOUR)));
     let session = rig.connect().await;

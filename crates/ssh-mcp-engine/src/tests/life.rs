@@ -6,13 +6,14 @@ use ssh_mcp_core::{
     lifecycle::State,
     port::ssh::Signal,
     registry::{Entry, Manner},
+    uri::{Resource, Scheme},
 };
 
 use super::{
     wire::{Fault, Faulty},
     *,
 };
-use crate::{Drained, Missing, Observable};
+use crate::{Drained, Missing, Observable, Peer};
 
 fn sleeper() -> Rig {
     rig(ScriptedHost::new().on("sleep", Script::new()).on("true", Script::exits(0)))
@@ -280,6 +281,8 @@ async fn shells_and_sessions_are_kept_by_how_they_ended() {
     rig.write(&exited, "exit\n").await;
     rig.write(&brief, "exit\n").await;
     rig.engine.close_shell(&closed, Manner::HangUp, SECOND).await;
+    let read = rig.open(&session).await;
+    rig.engine.close_shell(&read, Manner::HangUp, SECOND).await;
     let other = rig.connect().await;
     rig.engine.disconnect(&rig.owner, other.spec.id).await.unwrap();
     let here = |rig: &Rig| {
@@ -296,6 +299,9 @@ async fn shells_and_sessions_are_kept_by_how_they_ended() {
         (20 * SECOND, (false, false, false, false)),
     ] {
         rig.pass(wait).await;
+        // Less than a minute passes from one look to the next only in the beginning.
+        let looked_up = rig.engine.shell(&rig.owner, read.spec.id).is_ok();
+        assert_eq!(looked_up, rig.now() < 100 * SECOND);
         assert_eq!(here(&rig), expected, "{:?}", rig.now());
     }
 }
@@ -362,6 +368,21 @@ async fn an_unknown_identifier_gets_the_nearest_live_ones() {
     rig.run(ask_exec(&session, "true")).await;
     let unknown = rig.engine.command(&rig.owner, CommandId::from(session.spec.id.as_uuid())).err().unwrap();
     assert_eq!(unknown, Missing::Unknown { nearest: vec![command.spec.id.to_string()] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_remembers_how_far_it_has_read_what_is_newest() {
+    let rig = sleeper();
+    let peer = Peer::new();
+    let resource = |id: CommandId| Resource { scheme: Scheme::Command, id: id.as_uuid() };
+    let ids: Vec<CommandId> = (0..5000).map(|_| rig.engine.mint()).collect();
+    for id in &ids {
+        peer.cursor(resource(*id)).advance_contiguous(0, 7);
+    }
+    let known = ids.iter().map(|id| peer.cursor(resource(*id)).value());
+    assert_eq!(known.rev().take(4096).filter(|at| *at == 7).count(), 4096);
+    assert_eq!(peer.cursor(resource(ids[0])).value(), 0, "the oldest made room");
+    assert_eq!(Peer::new().cursor(resource(ids[4999])).value(), 0, "each peer has its own");
 }
 
 // ---- the way out

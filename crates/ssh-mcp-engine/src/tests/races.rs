@@ -185,6 +185,11 @@ async fn a_connection_lost_while_it_is_used_and_ended_closes_everything_once() {
         }
         let life = session.life.snapshot();
         assert_eq!((life.state, life.refs), (SessionState::Closed, 0));
+        // Who loses a connection swaps the word first and records the end behind it.
+        let mut watch = session.health.watch();
+        while !session.health.mark().ended {
+            watch.changed().await;
+        }
         assert!(session.ended().is_some());
     }
 }
