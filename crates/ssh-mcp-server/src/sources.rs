@@ -93,10 +93,12 @@ pub fn load<F: Flags>(flags: &F, surroundings: &Surroundings<'_>) -> Result<Load
         text: problem.to_string(),
         used: problem.used().map(str::to_owned),
     }));
-    findings.extend(ssh_mcp_handler::unknown_toolsets(&settings.toolsets).into_iter().map(|unknown| Finding {
-        severity: Severity::Warning,
-        text: format!("SSH_MCP_TOOLSETS: {unknown}; the word is passed over"),
-        used: None,
+    findings.extend(ssh_mcp_handler::unknown_toolsets(&settings.toolsets).into_iter().map(|unknown| {
+        Finding {
+            severity: Severity::Warning,
+            text: format!("SSH_MCP_TOOLSETS: {unknown}; the word is passed over"),
+            used: None,
+        }
     }));
     let refusal = if settings.strict_config { Severity::Warning } else { Severity::Error };
     let errors: Vec<_> = findings.iter().filter(|finding| finding.severity >= refusal).collect();
