@@ -1,7 +1,7 @@
 //! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: [`connect`] and [`session`] (open, probe, end), [`command`], [`shell`]. What they ask for is
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
 //!
