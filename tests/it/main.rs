@@ -11,6 +11,8 @@ mod client_itself;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 #[path = "../sshd/mod.rs"]
