@@ -5,7 +5,10 @@ use ssh_mcp_core::{
     port::ssh::Signal::{self, Kill, Term},
 };
 
-use super::*;
+use super::{
+    wire::{Fault, Faulty},
+    *,
+};
 use crate::{Cancel, Drained};
 
 /// A program that has to be ended, and what the ladder makes of it.
@@ -218,15 +221,17 @@ async fn a_command_that_is_cancelled_before_it_was_started_never_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn input_that_still_waits_is_given_up() {
-    let rig = rig(ScriptedHost::new().on("work", Script::new().not_reading().never_closing()));
+    let host = ScriptedHost::new().on("work", Script::new().ignoring_interrupt().never_closing());
+    let rig = rig_on(host.clone(), Arc::new(Faulty(host, Fault::SlowInput)), |_| {});
     let session = rig.connect().await;
     let input = Some(Bytes::from_static(b"for nobody"));
     let ask = Exec { input, terminal: Terminal::Pty, ..ask_exec(&session, "work") };
     let command = rig.engine.exec(&rig.owner, ask).await.unwrap();
-    rig.pass(SECOND).await;
+    rig.pass(ms(100)).await;
     rig.engine.cancel(&command).await;
     assert_eq!(facts(&command).ended_by, Some(EndedBy::Signal));
-    assert_eq!(rig.host.input("work"), b"\x03", "nothing stands before the interrupt");
+    assert!(rig.now() > SECOND, "it was open long enough to be written to");
+    assert_eq!(rig.host.input("work"), b"\x03");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,8 +13,8 @@ use ssh_mcp_core::{
     port::{
         BoxFuture,
         ssh::{
-            Channel, ChannelError, ChannelEvent, ChannelEvents, ConnectError, ConnectRequest, Connected,
-            Connector, Link, LinkLost,
+            Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, ConnectError,
+            ConnectRequest, Connected, Connector, Link, LinkLost, PtySize, Signal, Start,
         },
     },
     sync::Mutex,
@@ -32,6 +32,8 @@ pub(super) enum Fault {
     NoGoodbye,
     /// A channel takes 10 ms to open.
     SlowOpen,
+    /// More than one byte of input waits 500 ms for the window.
+    SlowInput,
 }
 
 /// A host behind faulty links.
@@ -60,7 +62,12 @@ impl Link for FaultyLink {
             }
             let Channel { events, control } = self.link.open(patience).await?;
             let events = Box::new(FaultyEvents { events, fault: self.fault, queue: VecDeque::new() });
-            Ok(Channel { events, control })
+            Ok(match self.fault {
+                Fault::SlowInput => Channel { events, control: Arc::new(SlowControl(control)) },
+                Fault::Crumbs | Fault::ExitFirst | Fault::NoGoodbye | Fault::SlowOpen => {
+                    Channel { events, control }
+                }
+            })
         })
     }
 
@@ -74,7 +81,7 @@ impl Link for FaultyLink {
 
     fn disconnect(&self) -> BoxFuture<'_, ()> {
         match self.fault {
-            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen => self.link.disconnect(),
+            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen | Fault::SlowInput => self.link.disconnect(),
             Fault::NoGoodbye => Box::pin(std::future::pending()),
         }
     }
@@ -112,6 +119,40 @@ impl ChannelEvents for FaultyEvents {
 
 fn crumbs(origin: Origin, bytes: &Bytes) -> impl Iterator<Item = ChannelEvent> {
     bytes.chunks(1).map(move |crumb| ChannelEvent::Data(origin, Bytes::copy_from_slice(crumb)))
+}
+
+struct SlowControl(Arc<dyn ChannelControl>);
+
+impl ChannelControl for SlowControl {
+    fn start(&self, start: Start) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        self.0.start(start)
+    }
+
+    fn send(&self, bytes: Bytes) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        let (control, waits) = (Arc::clone(&self.0), bytes.len() > 1);
+        Box::pin(async move {
+            if waits {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            control.send(bytes).await
+        })
+    }
+
+    fn finish_input(&self) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        self.0.finish_input()
+    }
+
+    fn signal(&self, signal: Signal) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        self.0.signal(signal)
+    }
+
+    fn resize(&self, size: PtySize) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        self.0.resize(size)
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.0.close()
+    }
 }
 
 /// One machine after the other answers under one name, so that sessions to one target can fare differently.
