@@ -2,9 +2,9 @@
 //!
 //! [`Shared`] is what all connections have in common; a [`Handler`] is made for each connection (over HTTP, in the era
 //! without sessions, for each request) and costs a few reference counts. This file is rmcp's trait, a few lines per method;
-//! one `tools/call` is in [`call`], the tools are in [`tools`].
+//! one `tools/call` is in `call`, the tools are in `tools`.
 //!
-//! *Invariant:* nothing that the [`catalogue`] does not list is named to a client.
+//! *Invariant:* nothing that the `catalogue` does not list is named to a client.
 
 mod args;
 mod audit;
