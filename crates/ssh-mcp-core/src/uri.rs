@@ -331,7 +331,9 @@ fn parse_query(text: &str, class: Class, scheme: Scheme) -> Result<Query, UriErr
                     _ => return bad("stream", "merged, stdout or stderr"),
                 })
             }
-            "sub_id" if class != Class::State => return bad("sub_id", "no lane exists in this build"),
+            "sub_id" if class != Class::State => {
+                return bad("sub_id", "left out: there are no subscriptions here");
+            }
             _ => {}
         }
     }

@@ -78,6 +78,9 @@ pub enum Cancel {
 /// Longest wait for a place among the server's channels where no further connection can be opened.
 pub(crate) const CHANNEL_PATIENCE: Duration = Duration::from_secs(25);
 
+/// A server that answers nothing does not hold a call for longer; a further connection has its own limit within.
+const OPEN: Duration = Duration::from_secs(45);
+
 /// The first command of a session waits so long to learn what login shell runs it; the answer does not wait.
 const SHELL_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -172,10 +175,13 @@ impl Engine {
     /// Opens a channel; a session whose connection turns out dead is closed on the way, and one that ends meanwhile
     /// is not waited for.
     pub(crate) async fn channel(self: &Arc<Self>, session: &Arc<Session>) -> Result<Channel, StartError> {
-        let opened = while_open(session, session.link.open(CHANNEL_PATIENCE)).await;
+        let open = tokio::time::timeout(OPEN, session.link.open(CHANNEL_PATIENCE));
+        let opened = while_open(session, open).await;
         // The end of a call is a use too: the session's time begins when nothing holds it any more.
         session.active.touch(self.clock.now());
-        let opened = opened.ok_or_else(|| self.ending(session))?;
+        let opened = opened.ok_or_else(|| self.ending(session))?.unwrap_or_else(|_| {
+            Err(ChannelError::Refused { cause: format!("no answer within {} s", OPEN.as_secs()) })
+        });
         if let Err(ChannelError::Lost(lost)) = &opened {
             // Whoever else ends it at this moment has won.
             _ = self.lose(session, &lost.cause);

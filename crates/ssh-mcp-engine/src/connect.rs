@@ -9,7 +9,7 @@ use ssh_mcp_core::{
     id::SessionId,
     lifecycle::{Ending, SessionLife, Touched},
     owner::Owner,
-    port::ssh::{ConnectError, ConnectRequest, Connected, Transience},
+    port::ssh::{ConnectError, ConnectRequest, Connected, HostKeyStatus, Transience},
     quota::{Place, Quota},
     registry::{Expiry, Health, HealthWord, Session, SessionSpec},
     retry,
@@ -152,17 +152,18 @@ impl Engine {
         match ask.reuse {
             Reuse::ForceNew => {}
             Reuse::Suggest => {
-                let mut matches = self.probed_matches(owner, &target, ask.agent.as_deref()).await;
+                let mut matches = self.probed_matches(owner, &target, &ask).await;
                 matches.retain(|session| session.is_open());
                 if !matches.is_empty() {
                     return Ok(ConnectAnswer::Suggested { matches });
                 }
             }
             Reuse::Auto => {
-                let mut matches = self.probed_matches(owner, &target, ask.agent.as_deref()).await;
+                let mut matches = self.probed_matches(owner, &target, &ask).await;
                 replaced += self.drop_dead(&mut matches);
+                let healthy = |session: &Arc<Session>| session.health.load().word == HealthWord::Healthy;
                 if let Some(session) =
-                    matches.into_iter().find(|session| self.touch(session) == Touched::Kept)
+                    matches.into_iter().find(|one| healthy(one) && self.touch(one) == Touched::Kept)
                 {
                     return Ok(ConnectAnswer::Reused { session, replaced });
                 }
@@ -181,10 +182,16 @@ impl Engine {
         self: &Arc<Self>,
         owner: &Owner,
         target: &Target,
-        agent: Option<&str>,
+        ask: &Connect,
     ) -> Vec<Arc<Session>> {
+        let agent = ask.agent.as_deref();
+        // A host nobody checked will not do for a call that wants it checked.
+        let trusted = |session: &Session| {
+            ask.host_key_policy == HostKeyPolicy::DangerAcceptAny
+                || session.spec.host_key.status != HostKeyStatus::Unchecked
+        };
         let mut matches = self.registries.sessions.of_owner(owner);
-        matches.retain(|session| session.spec.target == *target && session.is_open());
+        matches.retain(|session| session.spec.target == *target && session.is_open() && trusted(session));
         matches.sort_by_key(|session| agent.is_none() || session.spec.agent.as_deref() != agent);
         self.probe_each(&matches).await;
         matches

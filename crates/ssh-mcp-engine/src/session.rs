@@ -97,14 +97,21 @@ impl Engine {
         while probes.join_next().await.is_some() {}
     }
 
-    /// Closes sessions whose last probe failed and takes out all that are not open; how many were closed here.
+    /// Closes what is dead among sessions that were open before they were probed, and leaves it out; the answer is
+    /// how many those were.
+    ///
+    /// A late answer on a session in use is no death: it stands behind the output on its way. Keepalives decide there.
     pub(crate) fn drop_dead(self: &Arc<Self>, sessions: &mut Vec<Arc<Session>>) -> u64 {
-        let mut dropped = 0;
-        for session in sessions.iter().filter(|session| session.health.load().word == HealthWord::Unhealthy) {
-            dropped += u64::from(self.lose(session, "no answer to a keepalive") == Disconnect::Won);
+        let before = sessions.len();
+        for session in sessions.iter() {
+            let late = session.health.load().word == HealthWord::Unhealthy;
+            if late && session.life.snapshot().state == SessionState::Idle {
+                // Whoever else ends it at this moment has won.
+                _ = self.lose(session, "no answer to a keepalive");
+            }
         }
         sessions.retain(|session| session.is_open());
-        dropped
+        (before - sessions.len()) as u64
     }
 
     /// How many open sessions each agent of the owner has, by name.
@@ -120,7 +127,7 @@ impl Engine {
     }
 
     /// One round trip of a keepalive, recorded in the session's health; a session that is ending is not healthy.
-    pub(crate) async fn is_healthy(&self, session: &Session) -> bool {
+    pub(crate) async fn is_healthy(self: &Arc<Self>, session: &Arc<Session>) -> bool {
         let Some(_hold) = SessionRef::take(&session.life) else { return false };
         let ping = tokio::time::timeout(PROBE, session.link.ping());
         let Some(answer) = while_open(session, ping).await else { return false };
@@ -129,7 +136,11 @@ impl Engine {
             Ok(Ok(round_trip)) => {
                 Health { word: HealthWord::Healthy, checked: now, round_trip: Some(round_trip) }
             }
-            Ok(Err(_)) | Err(_) => Health { word: HealthWord::Unhealthy, checked: now, round_trip: None },
+            Ok(Err(lost)) => {
+                _ = self.lose(session, &lost.cause);
+                return false;
+            }
+            Err(_) => Health { word: HealthWord::Unhealthy, checked: now, round_trip: None },
         };
         let word = health.word;
         session.health.record(health);

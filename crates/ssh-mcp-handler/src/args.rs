@@ -104,15 +104,30 @@ fn unknown_fields(schema: &JsonObject, arguments: &JsonObject) -> Vec<Warned> {
     unknown
         .map(|name| {
             let shown = text::cut(&text::one_line(name), 80).into_owned();
-            let msg = match text::nearest(name, known.iter().copied(), 1).first() {
-                Some(nearest) => {
+            let msg = match (nearest_field(name, &known), known.is_empty()) {
+                (Some(nearest), _) => {
                     format!("{shown} is no field of this tool and was ignored; the nearest is {nearest}")
                 }
-                None => format!("{shown} was ignored: this tool takes no arguments"),
+                (None, false) => format!("{shown} is no field of this tool and was ignored"),
+                (None, true) => format!("{shown} was ignored: this tool takes no arguments"),
             };
             Warned::new(Warning::UnknownField, msg).with_field(shown)
         })
         .collect()
+}
+
+/// The field a caller most likely meant: one that holds the word or is held by it, else one with most words in common,
+/// else the nearest by edits, unless that means writing the word anew.
+fn nearest_field<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let common =
+        |field: &str| field.split('_').filter(|word| name.split('_').any(|own| own == *word)).count();
+    let rank = |field: &&str| {
+        let held = field.contains(name) || name.contains(*field);
+        (!held, std::cmp::Reverse(common(field)), text::distance(name, field))
+    };
+    let nearest = known.iter().copied().min_by_key(rank)?;
+    let (not_held, common, distance) = rank(&nearest);
+    (!not_held || common.0 > 0 || distance < name.chars().count()).then_some(nearest)
 }
 
 struct Broken {

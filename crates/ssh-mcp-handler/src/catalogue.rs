@@ -158,7 +158,7 @@ fn listed(toolsets: &[String]) -> (Vec<&'static Row>, Vec<UnknownToolset>) {
                 meant = true;
             }
         }
-        if !meant && !SETS.contains(&name) {
+        if !meant && !SETS.contains(&name) && !is_of_another_build(name) {
             let known = SETS.iter().copied().chain(tools::rows().map(|row| row.name));
             let nearest = text::nearest(name, known, 1).first().map(|nearest| (*nearest).to_owned());
             unknown.push(UnknownToolset { word: word.clone(), nearest });
@@ -174,8 +174,17 @@ enum Membership {
     Out,
 }
 
-/// Every set name, also one that no tool of this build belongs to.
+/// The sets that tools of this build belong to.
 const SETS: &[&str] = &["all", "core", "read_only", "connection", "exec", "shell"];
+
+/// Families and prefixes of tools that other builds have; an operator's list may name them.
+const OTHER_SETS: &[&str] = &["transfer", "rsync", "forward", "sub", "serial"];
+const OTHER_TOOLS: &[&str] =
+    &["ssh_upload", "ssh_download", "ssh_transfer_", "ssh_rsync", "ssh_forward", "sub_", "serial_"];
+
+fn is_of_another_build(name: &str) -> bool {
+    OTHER_SETS.contains(&name) || OTHER_TOOLS.iter().any(|prefix| name.starts_with(prefix))
+}
 
 fn belongs(row: &Row, name: &str) -> bool {
     match name {

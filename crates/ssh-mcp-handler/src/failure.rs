@@ -3,7 +3,7 @@
 //!
 //! A code is chosen by an exhaustive match over the error, never from its text.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject};
 use serde_json::{Value, json};
@@ -235,14 +235,19 @@ pub(crate) fn bad_uri(uri: &str, error: &UriError) -> ErrorData {
 }
 
 /// A well-formed URI that leads nowhere; the SDK changes the number for 2026-07-28.
-pub(crate) fn no_resource(uri: &str, missing: Missing) -> ErrorData {
+///
+/// `shown` writes a time of the engine.
+pub(crate) fn no_resource(uri: &str, missing: Missing, shown: impl Fn(Duration) -> String) -> ErrorData {
     let failure = match missing {
         Missing::Unknown { nearest } => {
             Failure::new(Code::ResourceNotFound, "no such resource").with_suggestions(nearest)
         }
-        Missing::Gone { reason, nearest, .. } => Failure::new(Code::ResourceGone, "the resource has ended")
-            .with_context(format!("reason={reason}"))
-            .with_suggestions(nearest),
+        Missing::Gone { reason, ended, nearest } => {
+            Failure::new(Code::ResourceGone, "the resource has ended")
+                .with_context(format!("reason={reason}"))
+                .with_context(format!("ended={}", shown(ended)))
+                .with_suggestions(nearest)
+        }
     };
     let code = failure.code;
     let data = json!({

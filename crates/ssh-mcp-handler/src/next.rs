@@ -2,8 +2,11 @@
 //!
 //! Everything goes through the [`Catalogue`]: a tool that is not listed is never named.
 
+use std::time::Duration;
+
 use ssh_mcp_core::{
     id::{CommandId, SessionId, ShellId},
+    lifecycle::AutoRelease,
     uri::Resource,
 };
 
@@ -90,6 +93,23 @@ pub(crate) fn stream_hint(catalogue: &Catalogue, resource: Resource, waiter: &'s
         true => format!("RECOMMENDED: wait with {waiter} instead of asking again and again; {read}"),
         false => format!("RECOMMENDED: {read}"),
     })
+}
+
+/// What keeps a resource that releases itself: it ends when nobody has observed it for `grace`.
+pub(crate) fn release_hint(
+    catalogue: &Catalogue,
+    release: AutoRelease,
+    grace: Duration,
+    waiter: &'static str,
+) -> Option<String> {
+    let with = if catalogue.has(waiter) { format!(" with {waiter}") } else { String::new() };
+    let grace = grace.as_secs_f32();
+    match release {
+        AutoRelease::On => {
+            Some(format!("REQUIRED NEXT STEP: wait for it or read it{with} within {grace} s, or it is ended"))
+        }
+        AutoRelease::Off => None,
+    }
 }
 
 enum Value {

@@ -196,6 +196,7 @@ impl Bound {
             // Without it an event waits for the acknowledgement of the one before: 40 ms a call.
             let listener = listener.tap_io(|socket| {
                 let _ = socket.set_nodelay(true);
+                watch_for_silence(socket);
             });
             let make = service.into_make_service_with_connect_info::<SocketAddr>();
             let served = axum::serve(listener, make).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -208,6 +209,16 @@ impl Bound {
         tasks.spawn(async move { look_after.look_after().await });
         Running { front, tasks, stop }
     }
+}
+
+/// Lets the system find out clients that went away without a word, within two minutes.
+fn watch_for_silence(socket: &tokio::net::TcpStream) {
+    use rustix::net::sockopt;
+    // A system that refuses one of these keeps its own times.
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, Duration::from_secs(60));
+    let _ = sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15));
+    let _ = sockopt::set_tcp_keepcnt(socket, 4);
 }
 
 /// The one line that says where the server is, and who must show a token. It names the file of a token, never the token.

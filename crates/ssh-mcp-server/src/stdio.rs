@@ -134,12 +134,13 @@ where
         loop {
             let available = self.reader.fill_buf().await?;
             if available.is_empty() {
-                return Ok(false);
+                // A last line without its end is a line all the same.
+                return Ok(self.skipping || !self.line.trim_ascii().is_empty());
             }
             let newline = available.iter().position(|byte| *byte == b'\n');
             let part = newline.map_or(available, |at| available.get(..at).unwrap_or_default());
             if self.line.len() + part.len() > LONGEST_LINE {
-                self.line.clear();
+                self.line = Vec::new();
                 self.skipping = true;
             } else if !self.skipping {
                 self.line.extend_from_slice(part);

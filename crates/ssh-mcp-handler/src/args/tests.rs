@@ -124,3 +124,25 @@ fn defaults_of_both_kinds_stand_in_the_schema() {
     assert_eq!(schema["properties"]["flag"]["default"], false);
     assert_eq!(schema["required"], json!(["name"]));
 }
+
+#[test]
+fn the_field_a_model_meant_is_named() {
+    let exec = [
+        "session_id",
+        "command",
+        "timeout_secs",
+        "wait",
+        "wait_timeout_secs",
+        "input",
+        "pty",
+        "max_output_bytes",
+    ];
+    for (written, meant) in [
+        ("timeout", Some("timeout_secs")),
+        ("max_bytes", Some("max_output_bytes")),
+        ("sessionid", Some("session_id")),
+        ("cmd", None),
+    ] {
+        assert_eq!(nearest_field(written, &exec), meant, "{written}");
+    }
+}

@@ -175,12 +175,12 @@ fn resource_errors_carry_what_a_host_needs() {
     assert_eq!((&data["kind"], &data["field"]), (&json!("bad_scheme"), &json!("scheme")));
     assert_eq!(data["uri"], "ftp://x/output");
 
-    let error = no_resource("shell://x/output", Missing::Unknown { nearest: vec![] });
+    let error = no_resource("shell://x/output", Missing::Unknown { nearest: vec![] }, |_| String::new());
     assert_eq!(error.code.0, -32002);
     assert_eq!(error.data.unwrap()["code"], "RESOURCE_NOT_FOUND");
 
     let gone = Missing::Gone { reason: Reason::TimedOut, ended: Duration::ZERO, nearest: vec!["n".into()] };
-    let data = no_resource("shell://x/output", gone).data.unwrap();
+    let data = no_resource("shell://x/output", gone, |at| format!("{}s", at.as_secs())).data.unwrap();
     assert_eq!((&data["code"], &data["uri"]), (&json!("RESOURCE_GONE"), &json!("shell://x/output")));
-    assert!(data["detail"].as_str().unwrap().contains("reason=timed_out; closest matches: n"));
+    assert!(data["detail"].as_str().unwrap().contains("reason=timed_out; ended=0s; closest matches: n"));
 }

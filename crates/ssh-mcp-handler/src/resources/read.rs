@@ -42,9 +42,9 @@ pub(crate) struct Reader<'a> {
 pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult, ErrorData> {
     let uri = uri::parse(text).map_err(|error| failure::bad_uri(text, &error))?;
     let Some(resource) = uri.resource() else {
-        return Err(failure::no_resource(text, reader.unknown(&uri)));
+        return Err(failure::no_resource(text, reader.unknown(&uri), |at| rfc3339(reader.engine, at)));
     };
-    let missing = |missing| failure::no_resource(text, missing);
+    let missing = |missing| failure::no_resource(text, missing, |at| rfc3339(reader.engine, at));
     let contents = match resource.scheme {
         Scheme::Shell => {
             let id = ShellId::from(resource.id);

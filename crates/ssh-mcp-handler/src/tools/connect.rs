@@ -228,7 +228,6 @@ async fn connect(cx: &Cx, args: ConnectArgs) -> Result<Answer<ConnectBody>, Fail
 
 impl ConnectArgs {
     fn into_connect(self, cx: &Cx) -> Result<Connect, Failure> {
-        let named_time = self.timeout_secs.is_some() || self.max_retries.is_some();
         let login = Login {
             address: self.address,
             username: self.username,
@@ -247,10 +246,13 @@ impl ConnectArgs {
             cx.session(id)?;
         }
         ask.session = self.session_id.and_then(|id| id.trim().parse().ok());
+        // Naming what would be anyway, or less, is not asking for more time.
+        let more_time = self.timeout_secs.is_some_and(|secs| Duration::from_secs(secs) > ask.timeout);
+        let more_attempts = self.max_retries.is_some_and(|retries| retries > ask.max_retries);
         ask.timeout = self.timeout_secs.map_or(ask.timeout, Duration::from_secs);
         ask.max_retries = self.max_retries.unwrap_or(ask.max_retries);
         ask.retry_delay = self.retry_delay_ms.map_or(ask.retry_delay, Duration::from_millis);
-        ask.overall = ask.overall.filter(|_| !named_time);
+        ask.overall = ask.overall.filter(|_| !more_time && !more_attempts);
         ask.compression = match self.compress {
             Some(true) => Compression::On,
             Some(false) => Compression::Off,

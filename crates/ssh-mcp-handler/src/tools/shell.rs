@@ -8,6 +8,8 @@
 //!   the end counts as drained, also what was passed over: a pattern awaited next must not match output from before. A
 //!   hint says how much that was and where it can still be read.
 //! - `ssh_shell_wait_for` shows and drains up to the end of the match; what came behind it is there for the next call.
+//!   When its time runs out it keeps back what one of its texts may begin with, which is shown and not drained, so that a
+//!   text whose rest comes later is found by the next call. `pending_output_chars` counts it.
 //! - `INITIAL_BUFFER` and the last output of `ssh_shell_close` drain nothing.
 //! - A call that its client has called off drains nothing.
 //!

@@ -59,6 +59,9 @@ pub(super) struct Front<H> {
     stop: CancellationToken,
 }
 
+/// Longest wait for the whole of a request's body.
+const WHOLE_BODY: std::time::Duration = std::time::Duration::from_secs(60);
+
 impl<H: ServerHandler> Front<H> {
     pub(super) fn new(
         settings: Arc<Settings>,
@@ -260,7 +263,17 @@ impl<H: ServerHandler> Front<H> {
         if announced.is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
-        let body = match Limited::new(body, limit).collect().await {
+        let body = match tokio::time::timeout(WHOLE_BODY, Limited::new(body, limit).collect()).await {
+            Ok(body) => body,
+            Err(_) => {
+                return Err(answer::text(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the request did not come to its end\n",
+                )
+                .into());
+            }
+        };
+        let body = match body {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
             Err(_) => return Err(answer::text(StatusCode::BAD_REQUEST, "the request ended early\n").into()),

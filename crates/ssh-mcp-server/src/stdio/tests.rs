@@ -137,3 +137,11 @@ async fn a_client_that_only_sends_is_read_no_further() {
         () = async { for _ in 0..1000 { tokio::task::yield_now().await } } => {}
     }
 }
+
+#[tokio::test]
+async fn the_last_line_needs_no_end() {
+    let mut client = Client::greeted().await;
+    client.input.write_all(br#"{"jsonrpc": "2.0", "id": 9, "method": "ping"}"#).await.unwrap();
+    client.input.shutdown().await.unwrap();
+    assert_eq!(client.answer().await["id"], 9);
+}

@@ -209,10 +209,13 @@ async fn disconnect_many(cx: &Cx, args: DisconnectManyArgs) -> Result<Answer<Dis
             };
         }
     }
+    let mut seen = std::collections::HashSet::new();
     let results: Vec<EndedOne> = args
         .session_ids
         .iter()
         .zip(ended)
+        // Named twice, a session is ended and counted once.
+        .filter(|(id, _)| seen.insert(id.trim().to_ascii_lowercase()))
         .map(|(id, ended)| {
             let session_id = text::cut(id.trim(), 80).to_ascii_lowercase();
             match ended {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
+    code::Code,
     code::Effect as Begun,
     kind::command::Status,
     registry::{Command, Session},
@@ -168,6 +169,11 @@ impl Batch<'_> {
     fn failed(&self, failure: Failure) -> Failure {
         let items = self.items();
         let ran = self.ran.len();
+        // The session was there when the batch began: this call lost it, and what ran may have had its effect.
+        let failure = match failure.code == Code::SessionNotFound && ran > 0 {
+            true => Failure::new(Code::TransportError, failure.reason),
+            false => failure,
+        };
         let mut failure = failure
             .with_context(format!("executed={ran} of {}", self.commands.len()))
             .with_fact("session_id", self.session.spec.id.to_string())

@@ -116,7 +116,6 @@ impl Body for ExecBody {
 async fn exec(cx: &Cx, args: ExecArgs) -> Result<Answer<ExecBody>, Failure> {
     let patience = args.wait.then(|| super::patience(args.wait_timeout_secs));
     let ask = args.parse(cx)?;
-    let auto_release = ask.auto_release;
     let starting = || Beat { progress: 0, total: None, message: "starting the command".to_owned() };
     let command = super::start(cx, ask, starting).await?;
     let outcome = match patience {
@@ -131,8 +130,7 @@ async fn exec(cx: &Cx, args: ExecArgs) -> Result<Answer<ExecBody>, Failure> {
     let body = ExecBody::new(cx, &command, status, outcome);
     Ok(match status {
         Some(Status::Running) => running(cx, Answer::new("running", body), &command),
-        None => running(cx, Answer::new("started", body), &command)
-            .with_hint((auto_release == AutoRelease::On).then(|| release_hint(cx))),
+        None => running(cx, Answer::new("started", body), &command),
         Some(status @ (Status::Completed | Status::Failed | Status::Cancelled | Status::TimedOut)) => {
             Answer::new(outcome::word(status), body).with_warnings(outcome::warnings(&command))
         }
@@ -142,17 +140,13 @@ async fn exec(cx: &Cx, args: ExecArgs) -> Result<Answer<ExecBody>, Failure> {
 /// What to do about a command that runs.
 fn running(cx: &Cx, answer: Answer<ExecBody>, command: &Command) -> Answer<ExecBody> {
     let id = command.spec.id;
-    answer
-        .with_hint(next::stream_hint(&cx.catalogue, id.into(), super::output::ROW.name))
-        .with_next(next::next(&cx.catalogue, After::CommandRuns(id)))
-}
-
-/// The flag ends a command that nobody has come to see.
-fn release_hint(cx: &Cx) -> String {
-    let grace = cx.settings().lifecycle_own_grace.as_secs_f32();
     let waiter = super::output::ROW.name;
-    let with = if cx.catalogue.has(waiter) { format!(" with {waiter}") } else { String::new() };
-    format!("REQUIRED NEXT STEP: wait for it or read it{with} within {grace} s, or it is ended")
+    // A wait that ran out has left the command as alone as one that was never begun.
+    let release = command.life.snapshot().auto_release;
+    answer
+        .with_hint(next::stream_hint(&cx.catalogue, id.into(), waiter))
+        .with_hint(next::release_hint(&cx.catalogue, release, cx.settings().lifecycle_own_grace, waiter))
+        .with_next(next::next(&cx.catalogue, After::CommandRuns(id)))
 }
 
 impl ExecArgs {

@@ -16,7 +16,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Ensure, OpenShell, OpenedShell, Opening};
 
-use super::{KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint, patience};
+use super::{KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint, output::WAIT_FOR, patience};
 use crate::{
     args::{self, Arguments},
     cx::Cx,
@@ -163,7 +163,13 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
         return Ok(Answer::new(status, body));
     }
     let next = next::next(&cx.catalogue, After::ShellOpened(shell.spec.id));
-    Ok(Answer::new(status, body).with_hint(awaited_hint(cx, &shell)).with_next(next))
+    // A shell that was found keeps what its opener chose, so the shell is asked and not the call.
+    let release = shell.life.snapshot().auto_release;
+    let grace = cx.settings().lifecycle_own_grace;
+    Ok(Answer::new(status, body)
+        .with_hint(awaited_hint(cx, &shell))
+        .with_hint(next::release_hint(&cx.catalogue, release, grace, WAIT_FOR.name))
+        .with_next(next))
 }
 
 impl OpenArgs {

@@ -273,7 +273,7 @@ async fn wait_for(cx: &Cx, args: WaitArgs) -> Result<Answer<WaitBody>, Failure> 
     let (status, matched, until, next) = match waited {
         Some(ShellMatch::Matched { pattern, end }) => (
             "matched",
-            args.patterns.into_iter().nth(pattern),
+            args.patterns.get(pattern).cloned(),
             end,
             next::next(&cx.catalogue, After::ShellMatched(id)),
         ),
@@ -282,7 +282,11 @@ async fn wait_for(cx: &Cx, args: WaitArgs) -> Result<Answer<WaitBody>, Failure> 
             ("timeout", None, u64::MAX, next::next(&cx.catalogue, After::ShellQuiet(id)))
         }
     };
-    let piece = unread::take(&shell.drained, drain, |at| Piece::newest(&shell.history, at, until, max));
+    // Only a text that can still go on is kept back: a shell that has ended prints nothing more.
+    let kept_back: &[String] = if status == "timeout" { &args.patterns } else { &[] };
+    let piece = unread::take(&shell.drained, drain, |at| {
+        Piece::newest(&shell.history, at, until, max).keeping_back(kept_back)
+    });
     let hint = skipped_hint(&shell, &piece, drain);
     let body = WaitBody {
         shell_id: id.to_string(),

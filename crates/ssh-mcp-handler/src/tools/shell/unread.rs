@@ -1,8 +1,8 @@
 //! What of a shell's output nobody has drained yet, and how a call takes its part of it.
 //!
 //! A shell has one drained cursor for all callers. A call looks at what lies behind it and claims what it shows with one
-//! compare-and-swap, so two calls never get the same bytes (`docs/lifecycle.md` 6.4). Text never ends inside a character
-//! whose rest may still come. Waiting is not here, nor is what an answer looks like.
+//! compare-and-swap, so two calls never get the same bytes (`docs/lifecycle.md` 6.4), but for what the first of them keeps
+//! back. Text never ends inside a character whose rest may still come. Waiting is not here, nor is what an answer looks like.
 
 use ssh_mcp_core::{
     cursor::Cursor,
@@ -15,7 +15,7 @@ use ssh_mcp_core::{
 pub(super) struct Piece {
     /// Offset of its first byte.
     pub(super) start: u64,
-    /// Offset just behind its last byte; what a claim drains up to.
+    /// What a claim drains up to: just behind its last byte, or before the bytes that are kept back.
     pub(super) end: u64,
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
@@ -56,9 +56,12 @@ impl Piece {
         let from = end.saturating_sub(budget as u64).max(base).max(at);
         let length = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX).min(budget);
         let window = history.read(from, length);
-        let over = window.ended && window.next == window.end;
-        let partial = if over { 0 } else { text::incomplete_suffix(&window.bytes) };
-        let whole = window.bytes.get(..window.bytes.len() - partial).unwrap_or_default();
+        // A history that has dropped bytes since its mark was taken gives as many, but from further on.
+        let within = usize::try_from(end.saturating_sub(window.start)).unwrap_or(usize::MAX);
+        let looked_at = window.bytes.get(..within).unwrap_or(&window.bytes);
+        let over = window.ended && end >= window.end;
+        let partial = if over { 0 } else { text::incomplete_suffix(looked_at) };
+        let whole = looked_at.get(..looked_at.len() - partial).unwrap_or_default();
         let older = whole.len().saturating_sub(max);
         let kept = whole.get(older..).unwrap_or_default();
         // What began before the first byte is no text without its beginning.
@@ -108,6 +111,21 @@ impl Piece {
             skipped: 0,
             cut: if cut { Cut::Truncated } else { Cut::Nothing },
         }
+    }
+
+    /// The same bytes, of which a claim leaves those at the end that one of the patterns begins with: their rest may
+    /// still come. Plain bytes are compared, so a beginning with an escape sequence within is not recognised, and no
+    /// more than what is shown is looked at, so a small budget can cut a beginning off.
+    pub(super) fn keeping_back(mut self, patterns: &[String]) -> Self {
+        let begun = |pattern: &String| {
+            let longest = pattern.len().saturating_sub(1).min(self.bytes.len());
+            let begins = |length: &usize| {
+                pattern.as_bytes().get(..*length).is_some_and(|head| self.bytes.ends_with(head))
+            };
+            (1..=longest).rev().find(begins)
+        };
+        self.end -= patterns.iter().filter_map(begun).max().unwrap_or(0) as u64;
+        self
     }
 
     /// Whether there is nothing in it.

@@ -227,6 +227,19 @@ async fn a_command_that_releases_itself_lives_as_long_as_somebody_reads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_that_ran_out_says_what_keeps_a_command_that_releases_itself() {
+    let world = World::new(ScriptedHost::new().on("watch", Script::new()));
+    let session = world.session().await;
+    for (release, hinted) in [(true, true), (false, false)] {
+        let more = json!({ "wait": true, "wait_timeout_secs": 1, "release_when_no_subs": release });
+        let said = exec(&world, &session, "watch", more).await;
+        assert_eq!(said.status(), "running");
+        let hint = "\nHINT: REQUIRED NEXT STEP: wait for it or read it with ssh_exec_output within 30 s";
+        assert_eq!(said.text.contains(hint), hinted, "{}", said.text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_started_says_why_and_leaves_nothing() {
     let host = ScriptedHost::new().on("long", Script::new());
     let world = World::with(host, |settings| settings.max_commands_per_session = 1);

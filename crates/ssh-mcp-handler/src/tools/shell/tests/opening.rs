@@ -216,6 +216,20 @@ async fn an_unused_shell_is_closed_after_its_own_time_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shell_that_releases_itself_says_what_keeps_it() {
+    let hint = "\nHINT: REQUIRED NEXT STEP: wait for it or read it with ssh_shell_wait_for within 30 s";
+    for release in [true, false] {
+        let arguments = json!({ "release_when_no_subs": release });
+        let shell = Opened::with(ScriptedHost::new(), settings(), arguments).await;
+        assert_eq!(shell.opened.text.contains(hint), release, "{}", shell.opened.text);
+        // What its opener chose holds for who finds it as well.
+        let open = json!({ "session_id": shell.session, "ensure": true, "release_when_no_subs": !release });
+        let again = shell.rig.ok("ssh_shell_open", open).await;
+        assert_eq!((again.fact("status"), again.text.contains(hint)), ("reused".into(), release));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ended_shell_is_kept_for_an_hour_or_five_minutes() {
     for (arguments, kept) in [(json!({}), 3600), (json!({ "auto_close": true }), 300)] {
         let host = ScriptedHost::new().on_shell(Script::prints("bye"));

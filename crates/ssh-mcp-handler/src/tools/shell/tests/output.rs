@@ -237,6 +237,41 @@ async fn a_wait_without_a_match_shows_what_came_and_why_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_text_that_straddles_the_end_of_a_wait_is_found_by_the_next() {
+    let script = Script::new().out("x abc").after(SECOND * 2).out("def!");
+    let shell = Opened::on(script).await;
+    let wait = json!({ "patterns": ["zz", "cd", "abcdef"], "timeout_secs": 1 });
+    let look = shell.ok("ssh_shell_wait_for", join(wait.clone(), json!({ "clear": false }))).await;
+    assert_eq!((look.fact("status"), &look.facts["pending_output_chars"]), ("timeout".into(), &json!(5)));
+    // The longest beginning counts, here that of the last text.
+    let early = shell.ok("ssh_shell_wait_for", join(wait, json!({ "timeout_secs": 0 }))).await;
+    assert_eq!((early.fact("status"), early.fact("stdout")), ("timeout".into(), "x abc".into()));
+    for line in ["CLEARED: true", "PENDING_OUTPUT_CHARS: 3"] {
+        has_line(&early, line);
+    }
+    let found = await_text(&shell, json!(["abcdef"])).await;
+    assert_eq!((found.fact("status"), found.fact("stdout")), ("matched".into(), "abcdef".into()));
+    assert_eq!(shell.unread().await, "!");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ran_out_drains_what_begins_no_text() {
+    for (printed, patterns, left) in [
+        ("abc", json!(["bd", "x"]), ""),
+        ("aab", json!(["abab"]), "ab"),
+        ("aaa", json!(["aaaaa"]), "aaa"),
+        ("a\u{1b}[0mb", json!(["abc"]), ""),
+        ("5 \u{20ac}", json!(["\u{20ac}5"]), "\u{20ac}"),
+    ] {
+        let shell = Opened::on(Script::new().out(printed)).await;
+        let late = shell.ok("ssh_shell_wait_for", json!({ "patterns": patterns, "timeout_secs": 1 })).await;
+        assert_eq!((late.fact("status"), late.fact("stdout")), ("timeout".into(), printed.to_owned()));
+        assert_eq!(late.facts["pending_output_chars"], left.chars().count(), "{patterns}");
+        assert_eq!(shell.unread().await, left, "{patterns}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn patterns_that_are_refused_have_their_codes() {
     let shell = Opened::on(Script::new()).await;
     let long = "€".repeat(342);
