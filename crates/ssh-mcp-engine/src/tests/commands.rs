@@ -317,3 +317,15 @@ async fn a_command_without_limit_runs_as_long_as_it_likes() {
     rig.pass(49 * HOUR).await;
     assert_eq!((command.status(), free.status()), (Status::TimedOut, Status::Completed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_does_not_hold_the_call() {
+    let host = ScriptedHost::new();
+    let rig = rig_on(host.clone(), Arc::new(Faulty(host, Fault::NoOpen)), |_| {});
+    let session = rig.connect_for("a").await;
+    let before = rig.engine.clock().now();
+    let refused = rig.engine.exec(&rig.owner, ask_exec(&session, "true")).await;
+    assert!(matches!(refused, Err(StartError::Channel(ChannelError::Refused { .. }))));
+    assert!(rig.engine.clock().now() - before < MINUTE, "hosts of models give up after a minute");
+    assert_eq!(session.commands.in_use(), 0);
+}

@@ -32,6 +32,8 @@ pub(super) enum Fault {
     NoGoodbye,
     /// A channel takes 10 ms to open.
     SlowOpen,
+    /// A question for a channel is never answered, keepalives are.
+    NoOpen,
     /// More than one byte of input waits 500 ms for the window.
     SlowInput,
 }
@@ -60,11 +62,14 @@ impl Link for FaultyLink {
             if matches!(self.fault, Fault::SlowOpen) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            if matches!(self.fault, Fault::NoOpen) {
+                std::future::pending::<()>().await;
+            }
             let Channel { events, control } = self.link.open(patience).await?;
             let events = Box::new(FaultyEvents { events, fault: self.fault, queue: VecDeque::new() });
             Ok(match self.fault {
                 Fault::SlowInput => Channel { events, control: Arc::new(SlowControl(control)) },
-                Fault::Crumbs | Fault::ExitFirst | Fault::NoGoodbye | Fault::SlowOpen => {
+                Fault::Crumbs | Fault::ExitFirst | Fault::NoGoodbye | Fault::SlowOpen | Fault::NoOpen => {
                     Channel { events, control }
                 }
             })
@@ -81,7 +86,9 @@ impl Link for FaultyLink {
 
     fn disconnect(&self) -> BoxFuture<'_, ()> {
         match self.fault {
-            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen | Fault::SlowInput => self.link.disconnect(),
+            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen | Fault::NoOpen | Fault::SlowInput => {
+                self.link.disconnect()
+            }
             Fault::NoGoodbye => Box::pin(std::future::pending()),
         }
     }
