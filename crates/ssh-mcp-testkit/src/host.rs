@@ -222,14 +222,17 @@ impl ScriptedHost {
         let now = Instant::now();
         self.host.with(|state| {
             let processes = state.channels.values().filter_map(|entry| entry.process.as_ref());
-            processes.filter(|process| process.line.contains(key) && process.is_running(now)).count()
+            processes
+                .filter(|process| without_tokens(&process.line).contains(key) && process.is_running(now))
+                .count()
         })
     }
 
     fn channels_of(&self, key: &str) -> Vec<u32> {
         self.host.with(|state| {
-            let of_key =
-                |entry: &Entry| entry.process.as_ref().is_some_and(|process| process.line.contains(key));
+            let of_key = |entry: &Entry| {
+                entry.process.as_ref().is_some_and(|process| without_tokens(&process.line).contains(key))
+            };
             state.channels.iter().filter(|(_, entry)| of_key(entry)).map(|(id, _)| *id).collect()
         })
     }
@@ -473,7 +476,21 @@ impl State {
 }
 
 fn find(scripts: &[(String, Script)], line: &str) -> Option<Script> {
+    let line = without_tokens(line);
     scripts.iter().find(|(key, _)| line.contains(key)).map(|(_, script)| script.clone())
+}
+
+/// A line without the random hexadecimal tokens the engine puts in, which may spell any short key (`bad`).
+fn without_tokens(line: &str) -> String {
+    const MARK: &str = "ssh-mcp-";
+    let mut parts = line.split(MARK);
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        rest.push_str(MARK);
+        let digits = part.chars().take(16).take_while(char::is_ascii_hexdigit).count();
+        rest.push_str(part.get(if digits == 16 { 16 } else { 0 }..).unwrap_or_default());
+    }
+    rest
 }
 
 /// What a POSIX shell prints for `printf '%s\n' "TOKEN:$((6*7)):${unset-posix}"`.
@@ -490,3 +507,17 @@ fn pid_token(line: &str) -> Option<&str> {
 }
 
 const FIRST_PID: u32 = 4000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_not_found_in_a_random_token() {
+        let scripts = [("bad".to_owned(), Script::exits(2)), ("good".to_owned(), Script::exits(0))];
+        let found = |line: &str| find(&scripts, line).is_some();
+        assert!(!found("echo 'ssh-mcp-00bad00000000bad' $$ >&2; other"));
+        assert!(found("echo 'ssh-mcp-00bad00000000bad' $$ >&2; bad"));
+        assert!(found("ssh-mcp-bad"), "no token");
+    }
+}
