@@ -3,7 +3,7 @@
 use ssh_mcp_core::{
     kind::command::Status,
     lifecycle::SessionState,
-    port::ssh::{ConnectError, Signal, Start, Transience},
+    port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Signal, Start, Transience},
     registry::{Entry, HealthWord},
 };
 use ssh_mcp_testkit::host::Seen;
@@ -388,4 +388,22 @@ async fn a_session_that_was_never_used_runs_nothing_on_the_far_side() {
     assert!(
         !rig.host.seen().iter().any(|seen| matches!(seen, Seen::Started { start: Start::Exec { .. }, .. }))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_nobody_checked_does_not_serve_a_call_that_wants_it_checked() {
+    let unchecked = HostKeyReport {
+        algorithm: "ssh-ed25519".into(),
+        fingerprint: "SHA256:x".into(),
+        status: HostKeyStatus::Unchecked,
+    };
+    let rig = rig(ScriptedHost::new().with_host_key(unchecked));
+    let session = rig.connect_for("a").await;
+    let policy = |host_key_policy| Connect { host_key_policy, ..of_agent(Reuse::Auto, "a") };
+    let came = |ask| came(&rig, std::slice::from_ref(&session), ask);
+    let any = came(policy(HostKeyPolicy::DangerAcceptAny)).await;
+    assert_eq!(any, Came::Reused { which: 0, replaced: 0 });
+    for wanting in [HostKeyPolicy::Strict, HostKeyPolicy::AcceptNew] {
+        assert_eq!(came(policy(wanting)).await, Came::New { retries: 0, replaced: 0 });
+    }
 }
