@@ -129,6 +129,9 @@ codes! {
         CommandNotFound = "COMMAND_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "List commands with ssh_commands, or run it again.";
+        SubNotFound = "SUB_NOT_FOUND", No,
+            "No such lane of this client.",
+            "List your lanes with sub_list, or open a new one with sub_open.";
         ResourceNotFound = "RESOURCE_NOT_FOUND", No,
             "Well-formed URI whose id was never seen, or is forgotten.",
             "Take a URI from resources/list.";
@@ -146,6 +149,12 @@ codes! {
         MaxCommandsExceeded = "MAX_COMMANDS_EXCEEDED", After,
             "The session runs as many commands as it may.",
             "Wait for a command of this session to end, or cancel one.";
+        MaxSubsPerUriExceeded = "MAX_SUBS_PER_URI_EXCEEDED", After,
+            "The resource has as many lanes as it may.",
+            "Use a lane you have on this resource, or close one.";
+        MaxSubsTotalExceeded = "MAX_SUBS_TOTAL_EXCEEDED", After,
+            "There are as many lanes as there may be.",
+            "Look through your lanes with sub_list and close what you no longer need.";
     }
     State {
         InvalidArgument = "INVALID_ARGUMENT", No,
@@ -166,6 +175,15 @@ codes! {
         PatternTooLong = "PATTERN_TOO_LONG", No,
             "A pattern above 1024 bytes.",
             "Shorten the pattern to at most 1024 bytes.";
+        InvalidLifetime = "INVALID_LIFETIME", No,
+            "Unknown lifetime, or ttl_secs outside 1 to 86400.",
+            "Give manual, auto_close or lease, and a ttl_secs from 1 to 86400.";
+        InvalidLagPolicy = "INVALID_LAG_POLICY", No,
+            "Unknown lag policy.",
+            "Give snapshot, block_slow, drop_oldest or drop_newest.";
+        FilterInvalid = "FILTER_INVALID", No,
+            "The expression does not compile, or is too long or too large.",
+            "Correct the expression: linear-time syntax, without look-around and back-references.";
         FeatureDisabled = "FEATURE_DISABLED", No,
             "The operator left the tool out.",
             "Use another tool, or ask the operator to add the tool set named here.";
@@ -210,29 +228,50 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// Advice that rides on a successful answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Warning {
-    /// A command ended, but something it started still holds its output; later bytes still arrive.
-    OutputStillOpen,
-    /// A command was ended by closing its channel alone, so its processes may live on.
-    MayStillRun,
-    /// The call carries an argument the tool does not know; it was ignored.
-    UnknownField,
+macro_rules! warnings {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $retry:literal;)*) => {
+        /// Advice that rides on a successful answer.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Warning {$($(#[$doc])* $name,)*}
+
+        impl Warning {
+            /// Every warning.
+            pub const ALL: &[Warning] = &[$(Warning::$name,)*];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {$(Warning::$name => $word,)*}
+            }
+
+            /// What it asks for: `recover` nothing any more, `after` a change, `warn` attention.
+            pub fn retry(self) -> &'static str {
+                match self {$(Warning::$name => $retry,)*}
+            }
+        }
+    };
 }
 
-impl Warning {
-    /// Every warning.
-    pub const ALL: &[Warning] = &[Warning::OutputStillOpen, Warning::MayStillRun, Warning::UnknownField];
-
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OutputStillOpen => "OUTPUT_STILL_OPEN",
-            Self::MayStillRun => "MAY_STILL_RUN",
-            Self::UnknownField => "UNKNOWN_FIELD",
-        }
-    }
+warnings! {
+    /// A command ended, but something it started still holds its output; later bytes still arrive.
+    OutputStillOpen = "OUTPUT_STILL_OPEN", "warn";
+    /// A command was ended by closing its channel alone, so its processes may live on.
+    MayStillRun = "MAY_STILL_RUN", "warn";
+    /// The call carries an argument the tool does not know; it was ignored.
+    UnknownField = "UNKNOWN_FIELD", "warn";
+    /// Bytes were lost because the history no longer had them.
+    LagDetected = "LAG_DETECTED", "recover";
+    /// A `block_slow` lane used up the time it may hold the history back.
+    LagBackpressure = "LAG_BACKPRESSURE", "after";
+    /// Events were dropped by policy.
+    LaneBufferFull = "LANE_BUFFER_FULL", "after";
+    /// A client took nothing for 5 s.
+    MuxBackpressure = "MUX_BACKPRESSURE", "after";
+    /// A replay asked for bytes that are no longer held.
+    RingBufferOverflow = "RING_BUFFER_OVERFLOW", "recover";
+    /// Nobody observes a resource that does not end by itself.
+    SubLeakRisk = "SUB_LEAK_RISK", "warn";
+    /// A lane's timing was out of range; the nearest bound is used.
+    NotifyOverrideClamped = "NOTIFY_OVERRIDE_CLAMPED", "warn";
 }
 
 #[cfg(test)]

@@ -73,6 +73,8 @@ ids! {
     ShellId;
     /// Names one client connection; its automatic cursors belong to it.
     PeerId;
+    /// Names one lane: a subscription of a client to one resource.
+    SubId;
 }
 
 /// Only the hyphenated form is an identifier on the wire, in any letter case.

@@ -4,7 +4,7 @@
 //!
 //! - words: [`id`], [`owner`], [`target`], [`uri`], [`code`], [`reason`], [`settings`];
 //! - shared structures, all checked under every interleaving (`docs/lifecycle.md`, part 6): [`sync`], [`watch`],
-//!   [`lifecycle`], [`history`], [`cursor`], [`quota`], [`flight`];
+//!   [`lifecycle`], [`history`], [`cursor`], [`quota`], [`flight`], [`lane`];
 //! - what the product holds: [`kind`] (the private machines), [`registry`] (the entries);
 //! - small tools: [`keys`], [`quote`], [`retry`], [`text`], [`activity`];
 //! - the outside world, as traits: [`port`].
@@ -17,6 +17,7 @@ pub mod history;
 pub mod id;
 pub mod keys;
 pub mod kind;
+pub mod lane;
 pub mod lifecycle;
 pub mod owner;
 pub mod port;

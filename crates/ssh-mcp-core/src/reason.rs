@@ -43,8 +43,18 @@ reasons! {
     NeverObserved = "never_observed";
     /// A shell nobody used or watched.
     InactivityTtlFired = "inactivity_ttl_fired";
+    /// Nobody watched or used it for longer than the operator allows.
+    LeakKill = "leak_kill";
     /// The server stopped.
     ServerShutdown = "server_shutdown";
+    /// Of a lane: its client has gone.
+    PeerGone = "peer_gone";
+    /// Of a lane: its lease ran out.
+    LifetimeLeaseExpired = "lifetime_lease_expired";
+    /// Of a lane: the end of its resource was delivered and its grace is over.
+    AutoClose = "auto_close";
+    /// Of a lane: what its resource left is kept no longer.
+    RetentionOver = "retention_over";
 }
 
 impl std::fmt::Display for Reason {

@@ -21,7 +21,7 @@ pub use reader::{Entry, Origin, Outcome, Problem, Severity};
 pub use row::{Alias, Binary, Effect, Row};
 pub use words::{HostKeyChecking, LogFormat, Words};
 
-use crate::target::Compression;
+use crate::{lane::LagPolicy, target::Compression};
 
 use form::{address, bind, choice, home, list, path, paths, secret, switch, text, url_path};
 use quantity::{count, millis, seconds, size};
@@ -115,6 +115,44 @@ settings! {
     shell_peek_quiet: Duration = HST, "SSH_SHELL_OPEN_INITIAL_PEEK_TICK_MS", millis(5, 1, 1000), ;
     /// Bytes of the first output that the answer shows.
     shell_peek_bytes: usize = HST, "SSH_SHELL_OPEN_INITIAL_BUFFER_MAX_BYTES", size(4 * KIB, 1, MIB), ;
+
+"Notifications":
+    /// At most one announcement of a lane in this time, the byte threshold aside; it goes out early when the producer pauses.
+    notify_debounce: Duration = HST, "SSH_NOTIFY_DEBOUNCE_MS", millis(200, 5, 5000), .parameter("`debounce_ms` of `sub_open`").with_unit("SSH_NOTIFY_DEBOUNCE");
+    /// Upper bound between data and its announcement, where a lane asked for a longer window; never fires without data.
+    notify_force: Duration = HST, "SSH_NOTIFY_FORCE_FLUSH_MS", millis(1000, 100, 60_000), .with_unit("SSH_NOTIFY_FORCE_FLUSH");
+    /// A lane that has nothing to say is notified all the same at this interval.
+    notify_keepalive: Option<Duration> = HST, "SSH_NOTIFY_KEEPALIVE_S", seconds(0, 5, 300).or_zero("off"), .with_unit("SSH_NOTIFY_KEEPALIVE");
+    /// A lane announces at once when so much is unannounced.
+    notify_bytes: Option<u64> = HST, "SSH_NOTIFY_FLUSH_BYTES", size(64 * KIB, KIB, MIB).or_zero("off"), .parameter("`flush_bytes` of `sub_open`");
+    /// Whether a lane sends the bytes inside its notifications when the call does not say; only to clients that can take them.
+    inline_push: bool = HS, "SSH_INLINE_PUSH_DEFAULT", switch(false), .parameter("`inline_push` of `sub_open`");
+    /// Bytes in one notification that carries them; 0 removes the capability.
+    inline_piece: Option<usize> = HS, "SSH_INLINE_PUSH_MAX_BYTES_PER_NOTIFY", size(32 * KIB, KIB, MIB).or_zero("off"), ;
+
+"Lanes and clients":
+    /// Events that wait in one lane; beyond it the lane's policy acts.
+    lane_queue: usize = HST, "SSH_LANE_BUFFER", count(1024, 16, 65_536), ;
+    /// Messages that wait behind one client.
+    mux_queue: u32 = HST, "SSH_MUX_BUFFER", count(8192, 64, 1_048_576), .unused(Effect::NoOutbox);
+    /// Lanes on one resource, of all clients together.
+    lanes_per_uri: u32 = HST, "SSH_MAX_SUBS_PER_URI", count(16, 1, 65_535), ;
+    /// Lanes altogether.
+    lanes_total: u32 = HST, "SSH_MAX_SUBS_TOTAL", count(1024, 1, 65_535), ;
+    /// What a lane does when its queue is full.
+    lag_policy: LagPolicy = HST, "SSH_LAG_POLICY_DEFAULT", choice(LagPolicy::Snapshot), .parameter("`lag_policy` of `sub_open`");
+    /// Longest time a `block_slow` lane keeps its resource's history from dropping bytes beyond its bound.
+    block_timeout: Duration = HST, "SSH_BP_BLOCK_TIMEOUT_MS", millis(5000, 100, 60_000), ;
+    /// Characters of a filter.
+    filter_length: usize = HST, "SSH_FILTER_REGEX_MAX", count(1024, 16, 65_536), ;
+    /// How far back a replay or a resynchronisation reaches.
+    replay_window: u64 = HST, "SSH_REPLAY_WINDOW_BYTES", size(MIB, 4 * KIB, 64 * MIB), .parameter("`bytes` of `sub_replay`");
+    /// Age at which a resource that nobody observes is reported.
+    leak_warn: Duration = HST, "SSH_SUB_LEAK_RISK_WARN_S", seconds(2, 1, 3600), ;
+    /// Time without observer, input and reads after which such a resource is closed.
+    leak_kill: Option<Duration> = HST, "SSH_SUB_LEAK_RISK_KILL_S", seconds(0, 1, 86_400).or_zero("off"), ;
+    /// How often lanes are looked for whose client's end was missed.
+    peer_sweep: Duration = HST, "SSH_MCP_PEER_GC_INTERVAL_S", seconds(30, 5, 300), ;
 
 "Life of resources":
     /// Time between the last observer's leaving and the end of a resource that releases itself.

@@ -115,6 +115,9 @@ fn notes(row: &Row, meaning: &str) -> String {
         match alias {
             Alias::Also(name) => write!(text, " Also accepted: `{name}`.").unwrap(),
             Alias::Deprecated(name) => write!(text, " Old name: `{name}`.").unwrap(),
+            Alias::WithUnit(name) => {
+                write!(text, " Also accepted with a unit (`200ms`, `1s`): `{name}`.").unwrap();
+            }
         }
     }
     if let Some(reason) = row.effect.why_unused() {

@@ -25,7 +25,7 @@ mod tests;
 use std::fmt;
 
 pub use log::{Keep, LogHistory, LogWindow};
-pub use ring::{ByteHistory, Tail, Window};
+pub use ring::{ByteHistory, Floor, Tail, Window};
 pub use segment::{Origin, View};
 pub use state::{StateHistory, Stated};
 

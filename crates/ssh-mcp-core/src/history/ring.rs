@@ -4,14 +4,17 @@
 //! the one segment that still grows, 64 KiB at most (`docs/adr/0005-ring.md`). A reader copies the rest after letting go
 //! of it, so no reader delays the appender for longer than that.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
 
 use super::{
     Mark, Marked,
     segment::{Origin, Segment, View, offset},
 };
 use crate::{
-    sync::Mutex,
+    sync::{AtomicU64, Mutex, Ordering},
     watch::{Watch, Watchers},
 };
 
@@ -54,6 +57,25 @@ pub struct Tail {
     pub mark: Mark,
 }
 
+/// A reader for whom a history keeps its bytes beyond its limit, up to twice as many (`docs/subscriptions.md`, "Policies").
+///
+/// Dropping it lets them go.
+#[derive(Debug)]
+pub struct Floor(AtomicU64);
+
+impl Floor {
+    /// Keeps what lies behind `at` from now on.
+    pub fn move_to(&self, at: u64) {
+        // Pairs with the appender's look: bytes below it are dropped only when their reader has had them.
+        self.0.store(at, Ordering::Release);
+    }
+
+    /// Keeps nothing.
+    pub fn lift(&self) {
+        self.move_to(u64::MAX);
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     /// Full segments, oldest first; the first may begin before `base`.
@@ -67,6 +89,7 @@ struct Held {
     stderr_total: u64,
     limit: usize,
     segment: usize,
+    floors: Vec<Weak<Floor>>,
 }
 
 impl ByteHistory {
@@ -86,6 +109,7 @@ impl ByteHistory {
             stderr_total: 0,
             limit,
             segment,
+            floors: Vec::new(),
         };
         Self { held: Mutex::new(held), watchers: Watchers::new() }
     }
@@ -121,7 +145,8 @@ impl ByteHistory {
         self.read_until(u64::MAX, view, from, max)
     }
 
-    fn read_until(&self, until: u64, view: View, from: u64, max: usize) -> Window {
+    /// The same, of what came before `until`.
+    pub(crate) fn read_until(&self, until: u64, view: View, from: u64, max: usize) -> Window {
         let mut window = None;
         loop {
             let mut handles = Vec::new();
@@ -169,7 +194,21 @@ impl ByteHistory {
         self.held.lock().length()
     }
 
-    /// Drops all but the newest `newest` bytes, and the memory they took; later bytes grow it to its limit again.
+    /// A floor under what lies behind `at`, or behind `base` if that is further.
+    pub fn hold_from(&self, at: u64) -> Arc<Floor> {
+        let mut held = self.held.lock();
+        let floor = Arc::new(Floor(AtomicU64::new(at.max(held.base))));
+        held.floors.retain(|floor| floor.strong_count() > 0);
+        held.floors.push(Arc::downgrade(&floor));
+        floor
+    }
+
+    /// How many bytes are held while nobody is waited for.
+    pub fn limit(&self) -> u64 {
+        offset(self.held.lock().limit)
+    }
+
+    /// Drops all but the newest `newest` bytes, whoever waits for the others, and the memory they took; later bytes grow it to its limit again.
     pub fn trim_to(&self, newest: usize) {
         let mut held = self.held.lock();
         held.trim(newest);
@@ -208,6 +247,28 @@ impl Marked for ByteHistory {
 }
 
 impl Window {
+    /// The same without its last bytes.
+    pub fn without_last(mut self, count: usize) -> Self {
+        self.bytes.truncate(self.bytes.len().saturating_sub(count));
+        self.next -= offset(count);
+        if let Some((_, last)) = self.runs.last_mut() {
+            *last = last.saturating_sub(count);
+        }
+        self
+    }
+
+    /// Takes on the bytes of a later window, and stands where that one stands.
+    pub(crate) fn append(&mut self, later: Window) {
+        self.next = later.next;
+        self.bytes.extend_from_slice(&later.bytes);
+        for (origin, length) in later.runs {
+            match self.runs.last_mut() {
+                Some((last, before)) if *last == origin => *before += length,
+                Some(_) | None => self.runs.push((origin, length)),
+            }
+        }
+    }
+
     /// Takes on what a segment has of the view from `next` on, until the window is full.
     fn take(&mut self, segment: &Segment, view: View, max: usize) {
         let range = segment.clip(self.next, self.end);
@@ -244,7 +305,7 @@ impl Held {
             let (now, later) = bytes.split_at(bytes.len().min(self.segment - self.last.len()));
             self.last.push(origin, now, self.segment);
             bytes = later;
-            self.trim(self.limit);
+            self.trim(self.allowed());
         }
     }
 
@@ -254,6 +315,14 @@ impl Held {
         let mut full = std::mem::replace(&mut self.last, next);
         full.shrink();
         self.full.push_back(Arc::new(full));
+    }
+
+    /// How many of the newest bytes stay: the limit, and up to as many again for readers behind it.
+    fn allowed(&self) -> usize {
+        let floors = self.floors.iter().filter_map(Weak::upgrade);
+        let lowest = floors.map(|floor| floor.0.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let wanted = usize::try_from(self.end().saturating_sub(lowest)).unwrap_or(usize::MAX);
+        wanted.clamp(self.limit, self.limit.saturating_mul(2))
     }
 
     fn trim(&mut self, newest: usize) {

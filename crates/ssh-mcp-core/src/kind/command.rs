@@ -456,7 +456,12 @@ pub fn stopped(reason: Reason) -> Status {
         | Reason::UnsubscribeGraceElapsed
         | Reason::NeverObserved
         | Reason::InactivityTtlFired
-        | Reason::ServerShutdown => Status::Cancelled,
+        | Reason::LeakKill
+        | Reason::ServerShutdown
+        | Reason::PeerGone
+        | Reason::LifetimeLeaseExpired
+        | Reason::AutoClose
+        | Reason::RetentionOver => Status::Cancelled,
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 
 pub use gate::{Gate, Pass, Shut};
 pub use resource::{
-    AutoRelease, Close, End, Ending, Expired, Lifecycle, Observed, Released, Snapshot, State,
+    AutoRelease, Close, End, Ending, Expired, Leak, Lifecycle, Observed, Released, Report, Snapshot, State,
 };
 pub use session::{
     Confirmed, Disconnect, GivenBack, Reap, SessionLife, SessionRef, SessionSnapshot, SessionState, Taken,

@@ -46,12 +46,33 @@ pub enum AutoRelease {
 pub struct Snapshot {
     /// Where it is in its life.
     pub state: State,
-    /// Lanes and waiting calls on it, below 2^29.
+    /// Lanes and waiting calls on it, below 2^28.
     pub observers: u32,
     /// Whether it closes itself.
     pub auto_release: AutoRelease,
+    /// Whether this time without an observer has been reported as a leak risk.
+    pub leak: Leak,
     /// The epoch of its timers; while *Owned*, also the name of one unobserved episode.
     pub epoch: Epoch,
+}
+
+/// What the leak watcher has said about a time without an observer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Leak {
+    /// Nothing.
+    Unreported,
+    /// That nobody observes the resource.
+    Reported,
+}
+
+/// Answer to the leak watcher.
+#[must_use = "one report is owed for each time without an observer"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The report is the caller's to make.
+    Due,
+    /// Somebody observes the resource, it has ended, or the report was made.
+    Void,
 }
 
 /// Answer to an observer that comes.
@@ -106,7 +127,13 @@ impl Lifecycle {
     /// R1: a resource that exists and that nobody observes. With [`AutoRelease::On`] its own-grace timer is to be
     /// started with [`armed`](Self::armed).
     pub fn owned(auto_release: AutoRelease) -> Self {
-        let first = Snapshot { state: State::Owned, observers: 0, auto_release, epoch: Epoch::FIRST };
+        let first = Snapshot {
+            state: State::Owned,
+            observers: 0,
+            auto_release,
+            leak: Leak::Unreported,
+            epoch: Epoch::FIRST,
+        };
         Self { word: Word::new(first) }
     }
 
@@ -128,7 +155,8 @@ impl Lifecycle {
             (State::Closed, _) | (_, MOST_OBSERVERS..) => (Observed::Refused, None),
             (State::Observed, n) => (Observed::Accepted, Some(Snapshot { observers: n + 1, ..now })),
             (State::Owned | State::Releasing, n) => {
-                let next = Snapshot { state: State::Observed, observers: n + 1, ..now };
+                let leak = Leak::Unreported;
+                let next = Snapshot { state: State::Observed, observers: n + 1, leak, ..now };
                 (Observed::Accepted, Some(next.next_epoch()))
             }
         })
@@ -163,7 +191,26 @@ impl Lifecycle {
         })
     }
 
-    /// R12, R13: `Owned -> Closed`; an observer in any other state keeps the resource.
+    /// The leak watcher found nobody since `epoch`: `Owned` without the flag stays, reported once. An observer that has come
+    /// raised the epoch.
+    pub fn report_leak(&self, epoch: Epoch) -> Report {
+        self.word.update(|now| match now.leaks_since(epoch) {
+            true if now.leak == Leak::Unreported => {
+                (Report::Due, Some(Snapshot { leak: Leak::Reported, ..now }))
+            }
+            true | false => (Report::Void, None),
+        })
+    }
+
+    /// R13: `Owned -> Closed` without the flag, if nobody has observed it since `epoch`.
+    pub fn expire_leak(&self, epoch: Epoch) -> Expired {
+        self.word.update(|now| match now.leaks_since(epoch) {
+            true => (Expired::RunClose, Some(now.closed())),
+            false => (Expired::Void, None),
+        })
+    }
+
+    /// R12: `Owned -> Closed`; an observer in any other state keeps the resource.
     pub fn expire_idle(&self) -> Expired {
         self.word.update(|now| match now.state {
             State::Owned => (Expired::RunClose, Some(now.closed())),
@@ -203,6 +250,10 @@ impl Snapshot {
         }
     }
 
+    fn leaks_since(self, epoch: Epoch) -> bool {
+        self.state == State::Owned && self.auto_release == AutoRelease::Off && self.epoch == epoch
+    }
+
     fn next_epoch(self) -> Self {
         Self { epoch: self.epoch.next(), ..self }
     }
@@ -212,7 +263,7 @@ impl Snapshot {
     }
 }
 
-/// Bits 0 and 1 state, bit 2 flag, bits 3 to 31 observers, upper half epoch.
+/// Bits 0 and 1 state, bit 2 flag, bit 3 leak, bits 4 to 31 observers, upper half epoch.
 impl Packed for Snapshot {
     fn pack(self) -> u64 {
         let state = match self.state {
@@ -225,7 +276,11 @@ impl Packed for Snapshot {
             AutoRelease::Off => 0,
             AutoRelease::On => 1 << 2,
         };
-        state | flag | u64::from(self.observers) << OBSERVERS_SHIFT | self.epoch.pack()
+        let leak = match self.leak {
+            Leak::Unreported => 0,
+            Leak::Reported => 1 << 3,
+        };
+        state | flag | leak | u64::from(self.observers) << OBSERVERS_SHIFT | self.epoch.pack()
     }
 
     fn unpack(bits: u64) -> Self {
@@ -236,14 +291,15 @@ impl Packed for Snapshot {
             _ => State::Closed,
         };
         let auto_release = if bits & 1 << 2 == 0 { AutoRelease::Off } else { AutoRelease::On };
-        // Twenty-nine bits fit.
+        let leak = if bits & 1 << 3 == 0 { Leak::Unreported } else { Leak::Reported };
+        // Twenty-eight bits fit.
         let observers = u32::try_from((bits & LOW_HALF) >> OBSERVERS_SHIFT).unwrap_or(u32::MAX);
-        Self { state, observers, auto_release, epoch: Epoch::unpack(bits) }
+        Self { state, observers, auto_release, leak, epoch: Epoch::unpack(bits) }
     }
 }
 
-const OBSERVERS_SHIFT: u32 = 3;
-const MOST_OBSERVERS: u32 = (1 << 29) - 1;
+const OBSERVERS_SHIFT: u32 = 4;
+const MOST_OBSERVERS: u32 = (1 << 28) - 1;
 
 /// How a resource ended: one record, so that reason and status cannot disagree.
 #[derive(Debug, Clone, PartialEq, Eq)]

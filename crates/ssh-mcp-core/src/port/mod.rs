@@ -4,11 +4,13 @@
 //! testkit that both its fake and its real adapter pass.
 
 mod directory;
+mod outlet;
 pub mod ssh;
 
 use std::pin::Pin;
 
 pub use directory::{Directory, Glimpse};
+pub use outlet::{EndWords, Message, Outlet, OutletClosed};
 
 /// A future that can be sent between threads, as object-safe traits return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -197,7 +197,10 @@ impl<'a> Reader<'a> {
                 if let Some(Alias::Deprecated(name)) = alias {
                     problems.push(Problem::Deprecated { name, instead: row.name });
                 }
-                match form.read(&text, &context) {
+                let bare =
+                    matches!(alias, Some(Alias::WithUnit(_))) && text.ends_with(|c: char| c.is_ascii_digit());
+                let read = if bare { Err(Reject::Unreadable(NO_UNIT)) } else { form.read(&text, &context) };
+                match read {
                     Ok(Read::Exact(value)) => found = Some((value, origin, shown())),
                     Ok(Read::Clamped(value)) => {
                         let (range, used) = (form.range(), form.show(&value));
@@ -248,6 +251,9 @@ impl<'a> Reader<'a> {
         self.entries.into_iter().map(|entry| entry.row).collect()
     }
 }
+
+/// What is wrong with a bare number under a name that wants a unit.
+const NO_UNIT: &str = "a number with its unit, such as 200ms or 1s";
 
 /// Every place where the row has a text, the strongest first; within one place the main name comes first.
 fn places(

@@ -27,6 +27,8 @@ pub enum Effect {
     NoPrograms,
     /// Wake-ups merge, so there is no queue to size.
     NoCapacity,
+    /// Lanes wait for a client's turn with what they have, so nothing waits behind it.
+    NoOutbox,
 }
 
 impl Effect {
@@ -36,6 +38,7 @@ impl Effect {
             Self::Used => None,
             Self::NoPrograms => Some("no external program is used"),
             Self::NoCapacity => Some("there is no queue of that kind"),
+            Self::NoOutbox => Some("one message waits behind a client, the rest in its lanes"),
         }
     }
 }
@@ -48,13 +51,15 @@ pub enum Alias {
     Also(&'static str),
     /// Accepted with a line in the log.
     Deprecated(&'static str),
+    /// Equally good, but its number must say its unit.
+    WithUnit(&'static str),
 }
 
 impl Alias {
     /// The name itself.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Also(name) | Self::Deprecated(name) => name,
+            Self::Also(name) | Self::Deprecated(name) | Self::WithUnit(name) => name,
         }
     }
 }
@@ -137,6 +142,11 @@ impl<F: Form> Spec<F> {
 
     pub(super) fn deprecated(mut self, name: &'static str) -> Self {
         self.row.aliases.push(Alias::Deprecated(name));
+        self
+    }
+
+    pub(super) fn with_unit(mut self, name: &'static str) -> Self {
+        self.row.aliases.push(Alias::WithUnit(name));
         self
     }
 

@@ -1,6 +1,9 @@
 //! Settings that are one of a few words.
 
-use crate::target::{Compression, HostKeyPolicy};
+use crate::{
+    lane::LagPolicy,
+    target::{Compression, HostKeyPolicy},
+};
 
 /// A closed set of words, each with the value it stands for.
 pub trait Words: Sized + Copy + PartialEq + 'static {
@@ -91,4 +94,13 @@ pub enum LogFormat {
 
 impl Words for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Words for LagPolicy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("block-slow", Self::BlockSlow),
+        ("drop-oldest", Self::DropOldest),
+        ("drop-newest", Self::DropNewest),
+        ("snapshot", Self::Snapshot),
+    ];
 }

@@ -1,0 +1,191 @@
+//! When news becomes an announcement: the timing rule of `docs/subscriptions.md`, "Timing".
+//!
+//! Times come in, the next deadline goes out. What is announced, and to whom, is the lane's business.
+
+use std::time::Duration;
+
+use super::Form;
+
+/// The longest pause of a producer that a pull lane waits for.
+const SETTLE: Duration = Duration::from_millis(25);
+
+/// A lane's timing, after clamping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// At most one announcement in this time, the byte threshold aside.
+    pub debounce: Duration,
+    /// Upper bound between data and its announcement.
+    pub force: Duration,
+    /// Unannounced bytes that are announced at once.
+    pub bytes: Option<u64>,
+    /// Interval at which a lane without news is notified all the same.
+    pub keepalive: Option<Duration>,
+}
+
+/// What a lane has not announced yet.
+#[derive(Debug)]
+pub(super) struct Flush {
+    timing: Timing,
+    settle: Duration,
+    /// No two announcements are nearer than this, however many bytes come.
+    apart: Duration,
+    pending: Option<Pending>,
+    /// The announcement before; until the first one, when the lane was opened, for the keepalive alone.
+    previous: Option<Duration>,
+    opened: Duration,
+    by_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    first: Duration,
+    last: Duration,
+    bytes: u64,
+}
+
+impl Flush {
+    pub(super) fn new(timing: Timing, form: Form, opened: Duration) -> Self {
+        let (settle, apart) = match form {
+            Form::Pull => (SETTLE.min(timing.debounce / 5), SETTLE.min(timing.debounce)),
+            // The bytes come along, so a second piece costs no read.
+            Form::Payload { .. } => (Duration::ZERO, Duration::ZERO),
+        };
+        let keepalive = timing.keepalive.filter(|_| form == Form::Pull);
+        let timing = Timing { keepalive, ..timing };
+        Self { timing, settle, apart, pending: None, previous: None, opened, by_bytes: 0 }
+    }
+
+    pub(super) fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// News of so many bytes, or of one change.
+    pub(super) fn on_news(&mut self, now: Duration, bytes: u64) {
+        let pending = self.pending.get_or_insert(Pending { first: now, last: now, bytes: 0 });
+        pending.last = now;
+        pending.bytes += bytes;
+    }
+
+    /// When the next announcement is due.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let Some(pending) = self.pending else {
+            let last = self.previous.unwrap_or(self.opened);
+            return self.timing.keepalive.map(|interval| last + interval);
+        };
+        let window = self.timing.debounce.min(self.timing.force);
+        let many = self.is_many(pending);
+        let ripe = if many { pending.last } else { (pending.last + self.settle).min(pending.first + window) };
+        let apart = if many { self.apart } else { window };
+        Some(self.previous.map_or(ripe, |previous| ripe.max(previous + apart)))
+    }
+
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    /// What was pending has been announced.
+    pub(super) fn announced(&mut self, now: Duration) {
+        self.by_bytes += u64::from(self.pending.is_some_and(|pending| self.is_many(pending)));
+        self.pending = None;
+        self.previous = Some(now);
+    }
+
+    /// Whether something is unannounced.
+    pub(super) fn has_news(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// What was pending needs no announcement any more.
+    pub(super) fn forget(&mut self) {
+        self.pending = None;
+    }
+
+    /// Announcements the byte threshold caused.
+    pub(super) fn by_bytes(&self) -> u64 {
+        self.by_bytes
+    }
+
+    fn is_many(&self, pending: Pending) -> bool {
+        self.timing.bytes.is_some_and(|bytes| pending.bytes >= bytes)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn timing() -> Timing {
+        Timing { debounce: 200 * MS, force: 1000 * MS, bytes: Some(100), keepalive: None }
+    }
+
+    /// When each of the news given as (ms, bytes) is announced, in ms.
+    fn announced(timing: Timing, form: Form, news: &[(u32, u64)]) -> Vec<u128> {
+        let mut flush = Flush::new(timing, form, Duration::ZERO);
+        let mut told = Vec::new();
+        let mut news = news.iter().map(|(at, bytes)| (*at * MS, *bytes)).peekable();
+        loop {
+            let next = news.peek().map(|(at, _)| *at);
+            match (flush.due(), next) {
+                (Some(due), next) if next.is_none_or(|at| due < at) => {
+                    assert!(flush.is_due(due));
+                    flush.announced(due);
+                    told.push(due.as_millis());
+                }
+                (_, Some(at)) => {
+                    let (_, bytes) = news.next().unwrap();
+                    flush.on_news(at, bytes);
+                }
+                (_, None) => return told,
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_of_the_producer_ends_the_waiting() {
+        assert_eq!(announced(timing(), Form::Pull, &[(0, 1)]), [25]);
+        assert_eq!(announced(timing(), Form::Pull, &[(0, 1), (20, 1), (40, 1)]), [65]);
+    }
+
+    #[test]
+    fn a_producer_that_never_pauses_is_announced_once_per_window() {
+        let news: Vec<(u32, u64)> = (0..60).map(|n| (n * 10, 1)).collect();
+        // Each window begins with the first news behind the announcement before.
+        assert_eq!(announced(timing(), Form::Pull, &news), [200, 410, 615]);
+    }
+
+    #[test]
+    fn many_bytes_are_announced_at_once_but_not_in_a_row() {
+        assert_eq!(announced(timing(), Form::Pull, &[(0, 100), (1, 100), (2, 100)]), [0, 25]);
+        let payload = Form::Payload { piece: 1 };
+        assert_eq!(announced(timing(), payload, &[(0, 100), (1, 100), (2, 100)]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn bytes_that_come_along_wait_for_no_pause() {
+        let short = Timing { debounce: 5 * MS, ..timing() };
+        let payload = Form::Payload { piece: 1 };
+        assert_eq!(announced(short, payload, &[(0, 1), (1, 1), (20, 1)]), [0, 5, 20]);
+    }
+
+    #[test]
+    fn a_long_window_ends_where_the_server_says() {
+        let long = Timing { debounce: 5000 * MS, bytes: None, ..timing() };
+        let news: Vec<(u32, u64)> = (0..120).map(|n| (n * 10, 1)).collect();
+        assert_eq!(announced(long, Form::Pull, &news), [1000, 2000]);
+    }
+
+    #[test]
+    fn a_keepalive_goes_by_the_announcement_before() {
+        let timing = Timing { keepalive: Some(5000 * MS), ..timing() };
+        let mut flush = Flush::new(timing, Form::Pull, Duration::ZERO);
+        assert_eq!(flush.due(), Some(5000 * MS));
+        flush.on_news(3000 * MS, 1);
+        assert_eq!(flush.due(), Some(3025 * MS));
+        flush.announced(3025 * MS);
+        assert_eq!(flush.due(), Some(8025 * MS));
+        assert_eq!(Flush::new(timing, Form::Payload { piece: 1 }, Duration::ZERO).due(), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! What waits in one lane, and what happens when it is too much: the lag policies of `docs/subscriptions.md`.
+//!
+//! An event is a range of positions, never bytes, so a full queue is small whatever the data rate. Owned by its lane alone.
+
+use std::{collections::VecDeque, ops::Range};
+
+use super::LagPolicy;
+
+/// A range that is to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) range: Range<u64>,
+    pub(super) kind: Kind,
+    /// What is missing immediately before it.
+    pub(super) lost: Lost,
+}
+
+/// Why a range is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It is news.
+    Live,
+    /// A replay was asked for.
+    Replay,
+    /// The lane had fallen behind.
+    Resync,
+}
+
+/// A hole in what is delivered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Events the policy dropped.
+    pub(super) events: u64,
+    /// Bytes of them, and bytes the history had dropped.
+    pub(super) bytes: u64,
+}
+
+impl Lost {
+    pub(super) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What an event met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It waits.
+    Queued,
+    /// So many events are lost for it, or it is lost itself.
+    Dropped(u64),
+    /// So many events were discarded with it: the lane has to be brought up from the history.
+    Behind(u64),
+}
+
+/// The events of one lane that wait for its turn.
+#[derive(Debug)]
+pub(super) struct Queue {
+    events: VecDeque<Event>,
+    capacity: usize,
+    policy: LagPolicy,
+    /// What is missing behind the last event.
+    hole: Lost,
+}
+
+impl Queue {
+    pub(super) fn new(capacity: usize, policy: LagPolicy) -> Self {
+        Self { events: VecDeque::new(), capacity, policy, hole: Lost::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.events.len() >= self.capacity
+    }
+
+    /// Takes an event in, under the policy. `block_slow` never comes here with a full queue: it stops looking.
+    pub(super) fn push(&mut self, range: Range<u64>, kind: Kind) -> Pushed {
+        if !self.is_full() {
+            let lost = std::mem::take(&mut self.hole);
+            self.events.push_back(Event { range, kind, lost });
+            return Pushed::Queued;
+        }
+        match self.policy {
+            LagPolicy::DropOldest => {
+                let mut lost = self.events.pop_front().map_or_else(Lost::default, |gone| gone.into_lost());
+                match self.events.front_mut() {
+                    Some(survivor) => {
+                        lost.add(survivor.lost);
+                        survivor.lost = lost;
+                    }
+                    None => self.hole = lost,
+                }
+                let lost = std::mem::take(&mut self.hole);
+                self.events.push_back(Event { range, kind, lost });
+                Pushed::Dropped(1)
+            }
+            LagPolicy::DropNewest => {
+                let event = Event { range, kind, lost: Lost::default() };
+                self.hole.add(event.into_lost());
+                Pushed::Dropped(1)
+            }
+            LagPolicy::Snapshot | LagPolicy::BlockSlow => {
+                let events = self.events.len() as u64 + 1;
+                self.clear();
+                Pushed::Behind(events)
+            }
+        }
+    }
+
+    /// Takes a range in without end: it becomes part of the last one where it follows it. For ranges that only a read
+    /// takes out, whose reader stops looking when there are too many.
+    pub(super) fn extend(&mut self, range: Range<u64>) {
+        match self.events.back_mut() {
+            Some(last) if last.range.end == range.start && last.kind == Kind::Live => {
+                last.range.end = range.end
+            }
+            Some(_) | None => {
+                let lost = std::mem::take(&mut self.hole);
+                self.events.push_back(Event { range, kind: Kind::Live, lost });
+            }
+        }
+    }
+
+    /// Notes what is missing behind the last event.
+    pub(super) fn miss(&mut self, lost: Lost) {
+        self.hole.add(lost);
+    }
+
+    /// Notes what is missing before the next event, or behind the last one if there is none.
+    pub(super) fn miss_first(&mut self, lost: Lost) {
+        match self.events.front_mut() {
+            Some(first) => first.lost.add(lost),
+            None => self.hole.add(lost),
+        }
+    }
+
+    /// The next event; those that follow it without a hole come along until it is `enough` long.
+    pub(super) fn pop(&mut self, enough: u64) -> Option<Event> {
+        let mut event = self.events.pop_front()?;
+        while event.range.end - event.range.start < enough
+            && let Some(next) = self.events.front()
+            && next.range.start == event.range.end
+            && next.kind == event.kind
+            && next.lost == Lost::default()
+        {
+            event.range.end = next.range.end;
+            self.events.pop_front();
+        }
+        Some(event)
+    }
+
+    /// Puts back what could not be delivered, or the rest of what was delivered in part.
+    pub(super) fn put_back(&mut self, event: Event) {
+        self.events.push_front(event);
+    }
+
+    /// What is missing behind the last event, once there is none left.
+    pub(super) fn take_hole(&mut self) -> Lost {
+        std::mem::take(&mut self.hole)
+    }
+
+    pub(super) fn clear(&mut self) {
+        // The memory of an overflow is not kept.
+        self.events = VecDeque::new();
+        self.hole = Lost::default();
+    }
+
+    /// Whether a resynchronisation still waits in here.
+    pub(super) fn holds_resync(&self) -> bool {
+        self.events.iter().any(|event| event.kind == Kind::Resync)
+    }
+}
+
+impl Event {
+    fn into_lost(self) -> Lost {
+        let mut lost = self.lost;
+        lost.add(Lost { events: 1, bytes: self.range.end - self.range.start });
+        lost
+    }
+}
