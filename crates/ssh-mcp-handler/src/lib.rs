@@ -1,4 +1,4 @@
-//! The MCP face of ssh-mcp: tools, resources and their words, for clients of both protocol eras.
+//! The MCP face of ssh-mcp: tools, resources, prompts and their words, for clients of both protocol eras.
 //!
 //! [`Shared`] is what all connections have in common; a [`Handler`] is made for each connection (over HTTP, in the era
 //! without sessions, for each request) and costs a few reference counts. This file is rmcp's trait, a few lines per method;
@@ -10,12 +10,14 @@ mod args;
 mod audit;
 mod call;
 mod catalogue;
+mod complete;
 mod cx;
 mod failure;
 mod idempotency;
 mod instructions;
 mod next;
 mod progress;
+mod prompts;
 mod reply;
 mod resources;
 mod schema;
@@ -29,11 +31,12 @@ use std::{borrow::Cow, sync::Arc};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestMethod, CompleteRequestParams,
-        CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions, Icon,
-        Implementation, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesResult,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+        ArgumentInfo, CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams,
+        CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions,
+        GetPromptRequestParams, GetPromptResponse, Icon, Implementation, ListPromptsResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities,
+        ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -65,7 +68,12 @@ impl Shared {
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
         let catalogue = Arc::new(Catalogue::new(Arc::clone(engine.settings())));
         let keys = Idempotency::new(engine.settings());
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_prompts()
+            .enable_completions()
+            .build();
         let config = ServerConfig::new(capabilities)
             .with_server_info(implementation())
             .with_instructions(instructions::instructions(&catalogue));
@@ -168,19 +176,44 @@ impl ServerHandler for Handler {
 
     async fn list_prompts(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        // The SDK would answer what no capability announces, here and below.
-        Err(ErrorData::method_not_found::<ListPromptsRequestMethod>())
+        only_page(request)?;
+        let result =
+            ListPromptsResult::with_all_items(prompts::list(&|tool| self.shared.catalogue.has(tool)));
+        Ok(result.with_ttl_ms(UNCHANGING_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        guarded("prompts/get", async {
+            let arguments = request.arguments.unwrap_or_default();
+            let is_listed = |tool: &str| self.shared.catalogue.has(tool);
+            Ok(prompts::get(&is_listed, &request.name, &arguments)?.into())
+        })
+        .await
     }
 
     async fn complete(
         &self,
-        _request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        Err(ErrorData::method_not_found::<CompleteRequestMethod>())
+        guarded("completion/complete", async {
+            let known = complete::Known {
+                engine: &self.shared.engine,
+                owner: &owner(&context.extensions),
+                catalogue: &self.shared.catalogue,
+                is_listed: &|tool| self.shared.catalogue.has(tool),
+                sub_ids: &Vec::new,
+            };
+            Ok(complete::complete(&known, &request.r#ref, &request.argument))
+        })
+        .await
     }
 
     async fn list_tools(
@@ -281,6 +314,15 @@ fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> 
         "tools/call" if !is_text("name") => ("name", "a text: the name of a tool"),
         "tools/call" => ("arguments", "an object"),
         "resources/read" => ("uri", "a text: the URI of a resource"),
+        "prompts/get" if !is_text("name") => ("name", "a text: the name of a prompt"),
+        "prompts/get" => ("arguments", "an object of names and texts"),
+        "completion/complete" if !is::<Reference>(field("ref")) => {
+            ("ref", "an object: type ref/prompt with a name, or type ref/resource with a uri")
+        }
+        "completion/complete" if !is::<ArgumentInfo>(field("argument")) => {
+            ("argument", "an object with the texts name and value")
+        }
+        "completion/complete" => ("context", "an object whose arguments are names and texts"),
         // The other era has no such method.
         "initialize" if !is_modern(context) => ("params", "protocolVersion, capabilities and clientInfo"),
         method => {
@@ -289,6 +331,11 @@ fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> 
         }
     };
     failure::bad_params(name, expected)
+}
+
+/// Whether a field is there and can be read as a `T`.
+fn is<T: serde::de::DeserializeOwned>(field: Option<&Value>) -> bool {
+    field.is_some_and(|value| serde_json::from_value::<T>(value.clone()).is_ok())
 }
 
 /// How long a client may keep what only a new start of the server changes, in milliseconds.

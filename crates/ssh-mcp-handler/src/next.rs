@@ -112,6 +112,12 @@ pub(crate) fn release_hint(
     }
 }
 
+/// A call as text, in the form `tool(arg=value, ...)`; values are JSON, so no text ends early.
+pub(crate) fn call(tool: &str, arguments: &[(&str, serde_json::Value)]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{tool}({})", arguments.join(", "))
+}
+
 enum Value {
     Text(String),
     True,
@@ -127,14 +133,14 @@ impl Items<'_> {
         if !self.catalogue.has(tool) {
             return;
         }
-        let arguments: Vec<String> = arguments
+        let arguments: Vec<(&str, serde_json::Value)> = arguments
             .iter()
             .map(|(name, value)| match value {
-                Value::Text(text) => format!("{name}={}", serde_json::Value::from(text.as_str())),
-                Value::True => format!("{name}=true"),
+                Value::Text(text) => (*name, text.as_str().into()),
+                Value::True => (*name, true.into()),
             })
             .collect();
-        self.items.push(format!("{tool}({})", arguments.join(", ")));
+        self.items.push(call(tool, &arguments));
     }
 
     fn read(&mut self, resource: impl Into<Resource>) {

@@ -119,13 +119,17 @@ fn to_example() -> Value {
     json!({ "address": "h", "username": "u", "reuse": "force_new" })
 }
 
+fn capabilities() -> Value {
+    json!({ "tools": {}, "resources": {}, "prompts": {}, "completions": {} })
+}
+
 #[tokio::test]
 async fn an_old_client_is_served_in_its_own_words() {
     let rig = Rig::new();
     for version in ["2025-06-18", "2025-11-25"] {
         let (mut client, hello) = Client::legacy(&rig, version).await;
         assert_eq!(hello["protocolVersion"], version);
-        assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
+        assert_eq!(hello["capabilities"], capabilities());
         let info = &hello["serverInfo"];
         assert_eq!((&info["name"], &info["icons"][0]["sizes"]), (&json!("ssh-mcp"), &json!(["any"])));
         assert!(!info["icons"][0]["src"].as_str().unwrap().contains([' ', '"', '<', '>']), "no URI: {info}");
@@ -136,7 +140,6 @@ async fn an_old_client_is_served_in_its_own_words() {
 
         assert_eq!(client.ask("ping", json!({})).await["result"], json!({}));
         assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["result"], json!({}));
-        assert_eq!(client.ask("prompts/list", json!({})).await["error"]["code"], -32601);
         let listed = client.ask("tools/list", json!({})).await["result"].clone();
         assert_eq!(listed["tools"].as_array().unwrap().len(), crate::tools::rows().count());
         assert_eq!(listed["tools"][0]["name"], "ssh_connect");
@@ -159,14 +162,10 @@ async fn a_new_client_needs_no_handshake() {
     let mut client = Client::modern(&rig);
     let hello = client.ask("server/discover", json!({})).await["result"].clone();
     assert!(hello["supportedVersions"].as_array().unwrap().contains(&json!("2026-07-28")), "{hello}");
-    assert_eq!(hello["capabilities"], json!({ "tools": {}, "resources": {} }));
+    assert_eq!(hello["capabilities"], capabilities());
     assert_eq!(hello["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "ssh-mcp");
     assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["error"]["code"], -32601);
     assert_eq!(client.ask("initialize", json!({})).await["error"]["code"], -32601);
-    assert_eq!(client.ask("prompts/list", json!({})).await["error"]["code"], -32601);
-    let about =
-        json!({ "ref": { "type": "ref/prompt", "name": "p" }, "argument": { "name": "a", "value": "" } });
-    assert_eq!(client.ask("completion/complete", about).await["error"]["code"], -32601);
 
     let listed = client.ask("tools/list", json!({})).await["result"].clone();
     assert_eq!((&listed["resultType"], &listed["cacheScope"]), (&json!("complete"), &json!("public")));
@@ -186,7 +185,7 @@ async fn what_cannot_be_routed_is_a_protocol_error() {
     let unknown = client.ask("tools/call", json!({ "name": "nope", "arguments": {} })).await;
     assert_eq!((&unknown["error"]["code"], unknown.get("result")), (&json!(-32602), None));
     assert_eq!(client.ask("no/such/method", json!({})).await["error"]["code"], -32601);
-    for list in ["tools/list", "resources/templates/list", "resources/list"] {
+    for list in ["tools/list", "resources/templates/list", "resources/list", "prompts/list"] {
         let answer = client.ask(list, json!({ "cursor": "nonsense" })).await;
         assert_eq!(
             (&answer["error"]["code"], &answer["error"]["data"]["field"]),
@@ -200,6 +199,16 @@ async fn what_cannot_be_routed_is_a_protocol_error() {
         ("tools/call", json!({ "name": "ssh_sessions", "arguments": [1] }), "arguments"),
         ("resources/read", json!({ "uri": 5 }), "uri"),
         ("resources/read", json!({}), "uri"),
+        ("prompts/get", json!({ "name": 5 }), "name"),
+        ("prompts/get", json!({}), "name"),
+        ("prompts/get", json!({ "name": "cleanup_agent", "arguments": "a" }), "arguments"),
+        ("prompts/get", json!({ "name": "nope" }), "name"),
+        ("prompts/get", json!({ "name": "cleanup_agent" }), "agent_id"),
+        ("completion/complete", json!({}), "ref"),
+        ("completion/complete", json!({ "ref": { "type": "ref/tool", "name": "a" } }), "ref"),
+        ("completion/complete", json!({ "ref": prompt() }), "argument"),
+        ("completion/complete", json!({ "ref": prompt(), "argument": { "name": "agent_id" } }), "argument"),
+        ("completion/complete", about_agents(json!(5)), "context"),
     ] {
         let answer = client.ask(method, params.clone()).await;
         let error = &answer["error"];
@@ -211,6 +220,46 @@ async fn what_cannot_be_routed_is_a_protocol_error() {
     }
     // Bad arguments are for the model to see.
     assert_eq!(client.call("ssh_connect", json!({ "address": 5 }), json!({})).await["isError"], true);
+}
+
+fn prompt() -> Value {
+    json!({ "type": "ref/prompt", "name": "cleanup_agent" })
+}
+
+fn about_agents(context: Value) -> Value {
+    json!({ "ref": prompt(), "argument": { "name": "agent_id", "value": "" }, "context": context })
+}
+
+#[tokio::test]
+async fn prompts_and_completion_are_the_same_in_both_eras() {
+    let rig = Rig::new();
+    rig.ok("ssh_connect", json!({ "address": "h", "username": "u", "agent_id": "mine" })).await;
+    let bob = rig.as_owner("bob");
+    bob.ok("ssh_connect", json!({ "address": "h", "username": "u", "agent_id": "foreign" })).await;
+    let (old, _) = Client::legacy(&rig, "2025-11-25").await;
+    for mut client in [old, Client::modern(&rig)] {
+        let listed = client.ask("prompts/list", json!({})).await["result"].clone();
+        assert_eq!((&listed["ttlMs"], &listed["cacheScope"]), (&json!(3_600_000), &json!("public")));
+        let shown = listed["prompts"].as_array().unwrap();
+        let row = shown.iter().find(|row| row["name"] == "cleanup_agent").unwrap();
+        assert_eq!(
+            (&row["arguments"][0]["name"], &row["arguments"][0]["required"]),
+            (&json!("agent_id"), &json!(true))
+        );
+
+        let filled = json!({ "name": "cleanup_agent", "arguments": { "agent_id": "mine" } });
+        let got = client.ask("prompts/get", filled).await["result"].clone();
+        assert_eq!((&got["description"], &got["messages"][0]["role"]), (&row["description"], &json!("user")));
+        let text = got["messages"][0]["content"]["text"].as_str().unwrap();
+        assert!(text.contains(r#"ssh_disconnect_agent(agent_id="mine")"#), "{text}");
+
+        let offered = client.ask("completion/complete", about_agents(json!({ "arguments": {} }))).await;
+        assert_eq!(
+            offered["result"]["completion"],
+            json!({ "values": ["mine"], "total": 1, "hasMore": false }),
+            "{offered}"
+        );
+    }
 }
 
 #[tokio::test]
