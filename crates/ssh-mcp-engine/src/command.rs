@@ -23,6 +23,7 @@ use ssh_mcp_core::{
             Start,
         },
     },
+    quota::Quota,
     quote::Context,
     reason::Reason,
     registry::{Command, CommandSpec, Session},
@@ -120,8 +121,15 @@ impl Engine {
             grace: ask.grace,
         };
         let life = Lifecycle::owned(ask.auto_release);
-        let command = Arc::new(Command::new(spec, life, ByteHistory::new(ask.history), (hold, place)));
+        let command = Arc::new(Command::new(
+            spec,
+            life,
+            ByteHistory::new(ask.history),
+            Quota::new(self.settings.lanes_per_uri),
+            (hold, place),
+        ));
         self.registries.commands.publish(Arc::clone(&command));
+        self.list_changed(owner);
         // On an ending session either the cascade has found it, or it is refused here. Its task settles it either
         // way and starts nothing.
         let refused = session.life.confirm() == Confirmed::Ending
@@ -137,6 +145,7 @@ impl Engine {
         self.tasks.spawn(running.run(ask, channel.events));
         if refused {
             self.registries.commands.withdraw(command.spec.id);
+            self.list_changed(owner);
             return Err(self.ending(&session));
         }
         self.arm(Observable::Command(&command));

@@ -269,11 +269,13 @@ impl Engine {
             health: StateHistory::new(Health { word: HealthWord::Healthy, checked: now, round_trip: None }),
             commands: Quota::new(self.settings.max_commands_per_session),
             shells: Quota::new(self.settings.max_shells_per_session),
+            lanes: Quota::new(self.settings.lanes_per_uri),
             login_shell: Flight::new(),
             ending: Ending::new(),
             place: ssh_mcp_core::sync::Mutex::new(Some(place)),
         });
         self.registries.sessions.publish(Arc::clone(&session));
+        self.list_changed(owner);
         let spec = &session.spec;
         tracing::info!(
             target: target_names::SSH,

@@ -1,7 +1,8 @@
 //! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`. What they ask for is
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `lanes` and `peers` (who is told of
+//! what), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
 //!
@@ -10,11 +11,15 @@
 mod clock;
 mod command;
 mod connect;
+mod lanes;
+mod leak;
 mod observe;
+mod peers;
 mod session;
 mod shell;
 mod tasks;
 mod timers;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -24,10 +29,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 pub use clock::Clock;
 pub use command::{Cancel, Exec, Waited};
 pub use connect::{Connect, ConnectAnswer, ConnectFailure, Progress, Reuse};
-pub use observe::{CasualObserver, Observable, Peer};
+pub use lanes::{Body, Inline, LaneClosed, LaneEntry, LaneSums, OpenLane, OpenLaneError, Origin, Source};
+pub use leak::Unobserved;
+pub use observe::{CasualObserver, Observable};
+pub use peers::{ListWatch, Peer, PeerGuard};
 pub use session::{AgentDisconnected, Disconnected};
 pub use shell::{CloseShell, Ensure, OpenShell, OpenedShell, Opening, ShellMatch, ShellWait, WriteError};
 pub use timers::Drained;
+pub use wait::{Place, Until, WaitItem, WaitOver};
 
 use ssh_mcp_core::{
     id::{CommandId, Id, SessionId, ShellId},
@@ -62,6 +71,10 @@ pub struct Engine {
     /// Cancelled when the gate is shut, so that calls inside it come out.
     draining: CancellationToken,
     sessions: Arc<Quota>,
+    lanes: lanes::Lanes,
+    lists: peers::Lists,
+    /// Cancelled when a shutdown has closed every lane.
+    silent: CancellationToken,
     mint: clock::Mint,
     /// Serialises the check and the publication of shell names.
     names: ssh_mcp_core::sync::Mutex<()>,
@@ -134,6 +147,9 @@ impl Engine {
             gate: Gate::new(),
             draining: CancellationToken::new(),
             sessions,
+            lanes: lanes::Lanes::new(settings.lanes_total),
+            lists: peers::Lists::default(),
+            silent: CancellationToken::new(),
             mint: clock::Mint::new(seed),
             names: ssh_mcp_core::sync::Mutex::new(()),
             settings,
@@ -165,6 +181,11 @@ impl Engine {
     /// Whether the engine takes nothing new.
     pub fn is_draining(&self) -> bool {
         self.gate.is_shut()
+    }
+
+    /// Ends when a shutdown has closed every lane: who still speaks to a client may come to its end.
+    pub async fn silenced(&self) {
+        self.silent.cancelled().await;
     }
 
     /// Whether one more session would find a place.

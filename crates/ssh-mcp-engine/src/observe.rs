@@ -1,19 +1,16 @@
-//! Observation by calls: who reads or waits counts as an observer while it does (`docs/lifecycle.md`, Policy).
-//!
-//! Also the peer: one client connection and how far it has read each resource.
+//! Observation: lanes, and calls that read or wait while they do, count as observers (`docs/lifecycle.md`, Policy).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use ssh_mcp_core::{
-    cursor::Cursor,
     lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
     registry::{Command, Manner, Shell},
-    sync::Mutex,
     target_names,
-    uri::Resource,
 };
-use uuid::Uuid;
 
 use crate::Engine;
 
@@ -32,8 +29,14 @@ pub struct CasualObserver {
     watched: Watched,
 }
 
+/// A lane on a live resource; dropping it ends the observation.
+pub(crate) struct LaneObserver {
+    engine: Weak<Engine>,
+    watched: Watched,
+}
+
 #[derive(Clone)]
-enum Watched {
+pub(crate) enum Watched {
     Command(Arc<Command>),
     Shell(Arc<Shell>),
 }
@@ -49,11 +52,19 @@ impl Engine {
         }
     }
 
+    /// Observes a live resource for as long as a lane is on it; a closed one refuses.
+    pub(crate) fn observe_by_lane(self: &Arc<Self>, watched: Watched) -> Option<LaneObserver> {
+        match watched.life().observe() {
+            Observed::Accepted => Some(LaneObserver { engine: Arc::downgrade(self), watched }),
+            Observed::Refused => None,
+        }
+    }
+
     /// Starts the timer a resource that releases itself needs, if it needs one now.
     pub(crate) fn arm(self: &Arc<Self>, what: Observable<'_>) {
         let watched = Watched::from(what);
         if let Some(epoch) = watched.life().armed() {
-            self.release_after(watched, epoch);
+            self.release_after(watched, epoch, self.settings.lifecycle_own_grace);
         }
     }
 
@@ -61,19 +72,22 @@ impl Engine {
     pub(crate) fn postpone(self: &Arc<Self>, what: Observable<'_>) {
         let watched = Watched::from(what);
         if let Some(epoch) = watched.life().push_deadline() {
-            self.release_after(watched, epoch);
+            self.release_after(watched, epoch, self.settings.lifecycle_own_grace);
         }
     }
 
-    /// A timer with the own grace; one that fires late does nothing, because the epoch has moved on.
-    fn release_after(&self, watched: Watched, epoch: Epoch) {
-        let at = self.clock.now() + self.settings.lifecycle_own_grace;
+    /// A timer; one that fires late does nothing, because the epoch has moved on.
+    fn release_after(&self, watched: Watched, epoch: Epoch, grace: Duration) {
+        let at = self.clock.now() + grace;
         let clock = self.clock;
         // An epoch belongs to one state; if it is over already, the timer is void and its reason is nobody's.
         let reason = match watched.life().snapshot().state {
             State::Owned => Reason::NeverObserved,
             State::Observed | State::Releasing | State::Closed => Reason::UnsubscribeGraceElapsed,
         };
+        if grace.is_zero() {
+            return watched.expire(epoch, reason);
+        }
         self.tasks.spawn(async move {
             clock.sleep_until(at).await;
             watched.expire(epoch, reason);
@@ -85,17 +99,39 @@ impl Drop for CasualObserver {
     fn drop(&mut self) {
         self.watched.note_read(self.engine.clock.now());
         match self.watched.life().release() {
-            Released::ArmGrace(epoch) => self.engine.release_after(self.watched.clone(), epoch),
-            Released::Nothing => {}
-            Released::Refused => {
-                tracing::error!(target: target_names::LIFECYCLE, code = "LIFECYCLE_STATE_CONFLICT", "left twice");
+            Released::ArmGrace(epoch) => {
+                // A host that looks every ten seconds keeps what it looks at between two looks.
+                let grace = self.engine.settings.lifecycle_own_grace;
+                self.engine.release_after(self.watched.clone(), epoch, grace);
             }
+            Released::Nothing => {}
+            Released::Refused => report_conflict(),
         }
     }
 }
 
+impl Drop for LaneObserver {
+    fn drop(&mut self) {
+        // Without an engine nothing is timed any more.
+        let Some(engine) = self.engine.upgrade() else { return };
+        self.watched.note_unwatched(engine.clock.now());
+        match self.watched.life().release() {
+            Released::ArmGrace(epoch) => {
+                let grace = self.watched.grace();
+                engine.release_after(self.watched.clone(), epoch, grace);
+            }
+            Released::Nothing => {}
+            Released::Refused => report_conflict(),
+        }
+    }
+}
+
+fn report_conflict() {
+    tracing::error!(target: target_names::LIFECYCLE, code = "LIFECYCLE_STATE_CONFLICT", "left twice");
+}
+
 impl Watched {
-    fn life(&self) -> &Lifecycle {
+    pub(crate) fn life(&self) -> &Lifecycle {
         match self {
             Self::Command(command) => &command.life,
             Self::Shell(shell) => &shell.life,
@@ -109,12 +145,31 @@ impl Watched {
         }
     }
 
+    fn note_unwatched(&self, now: Duration) {
+        match self {
+            Self::Command(command) => command.unwatched.touch(now),
+            Self::Shell(shell) => shell.unwatched.touch(now),
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        match self {
+            Self::Command(command) => command.spec.grace,
+            Self::Shell(shell) => shell.spec.grace,
+        }
+    }
+
     fn expire(&self, epoch: Epoch, reason: Reason) {
         if self.life().expire(epoch) == Expired::RunClose {
-            match self {
-                Self::Command(command) => command.grant_stop(reason),
-                Self::Shell(shell) => shell.grant_stop(reason, Manner::HangUp),
-            }
+            self.grant_stop(reason);
+        }
+    }
+
+    /// Hands the duty of a word that a timer has won to the task that runs it.
+    pub(crate) fn grant_stop(&self, reason: Reason) {
+        match self {
+            Self::Command(command) => command.grant_stop(reason),
+            Self::Shell(shell) => shell.grant_stop(reason, Manner::HangUp),
         }
     }
 }
@@ -125,32 +180,5 @@ impl From<Observable<'_>> for Watched {
             Observable::Command(command) => Self::Command(Arc::clone(command)),
             Observable::Shell(shell) => Self::Shell(Arc::clone(shell)),
         }
-    }
-}
-
-/// One client connection: how far it has been given each resource without a hole.
-#[derive(Debug, Default)]
-pub struct Peer {
-    // Identifiers sort by age, so the first entry is the oldest resource.
-    cursors: Mutex<BTreeMap<Uuid, Arc<Cursor>>>,
-}
-
-impl Peer {
-    /// More resources than this are not remembered; the oldest go first.
-    const MOST: usize = 4096;
-
-    /// A connection that has read nothing yet.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// The automatic cursor of a resource.
-    pub fn cursor(&self, resource: Resource) -> Arc<Cursor> {
-        let mut cursors = self.cursors.lock();
-        let cursor = Arc::clone(cursors.entry(resource.id).or_insert_with(|| Arc::new(Cursor::new())));
-        if cursors.len() > Self::MOST {
-            cursors.pop_first();
-        }
-        cursor
     }
 }

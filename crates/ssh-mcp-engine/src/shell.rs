@@ -14,6 +14,7 @@ use ssh_mcp_core::{
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef, State},
     owner::Owner,
     port::ssh::{ChannelControl, ChannelEvent, ChannelEvents, ChannelGone, Pty, PtySize, Signal, Start},
+    quota::Quota,
     quote::Context,
     reason::Reason,
     registry::{Entry, Manner, Session, Shell, ShellSpec},
@@ -185,8 +186,14 @@ impl Engine {
             retention: ask.retention,
         };
         let life = Lifecycle::owned(ask.auto_release);
-        let shell =
-            Arc::new(Shell::new(spec, ask.pty.size, life, ByteHistory::new(ask.history), (hold, place)));
+        let shell = Arc::new(Shell::new(
+            spec,
+            ask.pty.size,
+            life,
+            ByteHistory::new(ask.history),
+            Quota::new(self.settings.lanes_per_uri),
+            (hold, place),
+        ));
         {
             // Two calls with one name may both have come this far; the second finds the first.
             let _names = self.names.lock();
@@ -194,6 +201,7 @@ impl Engine {
                 return Ok(found);
             }
             self.registries.shells.publish(Arc::clone(&shell));
+            self.list_changed(owner);
         }
         // On an ending session either the cascade has found it, or it is refused here. Its task settles it either
         // way and starts nothing.
@@ -213,6 +221,7 @@ impl Engine {
         self.tasks.spawn(running.run(start, channel.events));
         if refused {
             self.registries.shells.withdraw(shell.spec.id);
+            self.list_changed(owner);
             return Err(self.ending(&session));
         }
         self.arm(Observable::Shell(&shell));

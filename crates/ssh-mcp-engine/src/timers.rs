@@ -6,13 +6,15 @@ use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     history::ByteHistory,
+    id::Id as _,
     lifecycle::{Close, Expired, Reap, SessionState, Shut},
     reason::Reason,
     registry::{Command, Entry, Manner, Registry, Session, Shell},
     target_names,
+    uri::Resource,
 };
 
-use crate::{Engine, session::disconnected, shell};
+use crate::{Engine, leak, session::disconnected, shell};
 
 /// How a shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,16 @@ pub(crate) fn start(engine: &Arc<Engine>) {
             pause = engine.look_around();
         }
     });
+    leak::start(engine);
+    let weak = Arc::downgrade(engine);
+    let period = engine.settings.peer_sweep;
+    engine.tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(period).await;
+            let Some(engine) = weak.upgrade() else { return };
+            engine.sweep_peers();
+        }
+    });
 }
 
 impl Engine {
@@ -52,6 +64,7 @@ impl Engine {
         let now = self.clock.now();
         for session in self.registries.sessions.all() {
             self.reap(&session, now);
+            self.probe_watched(&session, now);
         }
         for shell in self.registries.shells.all() {
             let last = shell.active.last().max(shell.read.last());
@@ -75,10 +88,19 @@ impl Engine {
         }
     }
 
+    /// Who watches a session's health is told of it as often as keepalives are sent.
+    fn probe_watched(self: &Arc<Self>, session: &Arc<Session>, now: Duration) {
+        let due = now >= session.health.load().checked + self.settings.keepalive_interval;
+        if due && session.lanes.in_use() > 0 && session.is_open() {
+            let (engine, session) = (Arc::clone(self), Arc::clone(session));
+            self.tasks.spawn(async move { _ = engine.is_healthy(&session).await });
+        }
+    }
+
     /// What has ended is cut to its newest part, and in the end forgotten.
     fn retain(&self, now: Duration) {
         let kept = self.settings.command_retention;
-        sweep(
+        self.sweep(
             &self.registries.commands,
             now,
             |_| kept,
@@ -91,7 +113,7 @@ impl Engine {
             true => shell.spec.retention,
             false => SHORT.min(kept),
         };
-        sweep(
+        self.sweep(
             &self.registries.shells,
             now,
             shell_time,
@@ -100,7 +122,34 @@ impl Engine {
             |_| {},
         );
         let never_read = |_: &Session| Duration::ZERO;
-        sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
+        self.sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
+    }
+
+    /// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
+    /// their last read, whichever is later, and not before every lane has had what it is owed.
+    fn sweep<E: Entry>(
+        &self,
+        registry: &Registry<E>,
+        now: Duration,
+        kept: impl Fn(&E) -> Duration,
+        read: impl Fn(&E) -> Duration,
+        cut: impl Fn(&E),
+        buried: impl Fn(&E),
+    ) {
+        for entry in registry.all() {
+            let Some((_, ended)) = entry.ended() else { continue };
+            if now >= ended + WHOLE {
+                cut(&entry);
+            }
+            let resource = Resource { scheme: E::SCHEME, id: entry.id().as_uuid() };
+            let is_over = now >= ended.max(read(&entry)).saturating_add(kept(&entry));
+            if is_over && !self.is_owed(resource) {
+                registry.bury(entry.id(), now);
+                self.close_lanes_on(resource);
+                self.list_changed(entry.owner());
+                buried(&entry);
+            }
+        }
     }
 
     /// All histories together stay within their bound: ended ones go first, oldest first, then each live one is held
@@ -147,8 +196,10 @@ impl Engine {
             self.draining.cancel();
             self.gate.emptied().await;
             self.end_everything().await;
+            self.close_all_lanes().await;
         })
         .await;
+        self.silent.cancel();
         let left = self.live();
         self.tasks.join(Duration::from_millis(250)).await;
         match left {
@@ -196,27 +247,5 @@ impl Engine {
 fn trim(history: &ByteHistory, newest: usize) {
     if history.held() > newest {
         history.trim_to(newest);
-    }
-}
-
-/// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
-/// their last read, whichever is later.
-fn sweep<E: Entry>(
-    registry: &Registry<E>,
-    now: Duration,
-    kept: impl Fn(&E) -> Duration,
-    read: impl Fn(&E) -> Duration,
-    cut: impl Fn(&E),
-    buried: impl Fn(&E),
-) {
-    for entry in registry.all() {
-        let Some((_, ended)) = entry.ended() else { continue };
-        if now >= ended + WHOLE {
-            cut(&entry);
-        }
-        if now >= ended.max(read(&entry)).saturating_add(kept(&entry)) {
-            registry.bury(entry.id(), now);
-            buried(&entry);
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! | Module | Holds |
 //! | --- | --- |
 //! | [`host`] | a scripted machine behind the SSH port, in virtual time |
+//! | [`outlet`] | a client that records its notifications, stops reading, goes away |
 //! | [`contract`] | what every implementation of a port must do, as functions over a rig |
 //! | `sshd` | a real SSH server in this process, on loopback (feature `sshd`) |
 //!
@@ -10,5 +11,6 @@
 
 pub mod contract;
 pub mod host;
+pub mod outlet;
 #[cfg(feature = "sshd")]
 pub mod sshd;

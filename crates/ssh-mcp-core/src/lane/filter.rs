@@ -48,7 +48,10 @@ impl Filter {
         if expression.chars().count() > longest {
             return Err(FilterError::TooLong { limit: longest });
         }
-        let compiled = RegexBuilder::new(expression).size_limit(COMPILED).dfa_size_limit(COMPILED).build();
+        // Where the text is more than one line, its anchors are those of the lines.
+        let mut builder = RegexBuilder::new(expression);
+        let compiled =
+            builder.multi_line(true).crlf(true).size_limit(COMPILED).dfa_size_limit(COMPILED).build();
         match compiled {
             Ok(expression) => Ok(Self { expression }),
             Err(regex::Error::CompiledTooBig(_)) => Err(FilterError::TooLarge),

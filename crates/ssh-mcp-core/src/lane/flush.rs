@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Form;
 
 /// The longest pause of a producer that a pull lane waits for.
-const SETTLE: Duration = Duration::from_millis(25);
+pub const SETTLE: Duration = Duration::from_millis(25);
 
 /// A lane's timing, after clamping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -247,7 +247,7 @@ impl Machine {
     }
 
     /// The end of what is to be delivered: bytes that come after the end was recorded are nobody's news.
-    fn limit(&self, mark: &Mark) -> u64 {
+    pub(super) fn limit(&self, mark: &Mark) -> u64 {
         match self.end {
             End::Coming(at) | End::Delivered(at, _) => at,
             End::Open => mark.end,

@@ -18,6 +18,7 @@
 //! | `machine` | the lane: all of these together, pause, replay, end |
 //! | `reading` | reads through a lane |
 //! | `turns` | who speaks next to one client |
+//! | `members` | the lanes of one client, and its end |
 //! | `stats` | what lanes have done |
 //!
 //! *Invariant:* everything one lane knows changes under its own short lock, so whatever a caller asks of it happens at one
@@ -26,6 +27,7 @@
 mod filter;
 mod flush;
 mod machine;
+mod members;
 mod queue;
 mod reading;
 mod stats;
@@ -38,11 +40,12 @@ mod loom;
 #[cfg(not(ssh_mcp_loom))]
 mod tests;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 pub use filter::{Filter, FilterError};
-pub use flush::Timing;
+pub use flush::{SETTLE, Timing};
 pub use machine::{Beyond, Replayed};
+pub use members::{Ended, Members};
 pub use reading::{Characters, Ranges, Take};
 pub use stats::{Report, Stats, Sums, Totals, millis};
 pub use turns::Turns;
@@ -431,6 +434,11 @@ impl Lane {
         let ranges = self.machine.lock().read(now, subject, take, plain);
         self.bell.notify_one();
         ranges
+    }
+
+    /// What a read through the lane would return, as ranges behind `behind`; a look that moves nothing.
+    pub fn waiting(&self, now: Duration, subject: &Subject<'_>, behind: u64) -> Vec<Range<u64>> {
+        self.machine.lock().waiting(now, subject, behind)
     }
 
     /// Its counters and how it is set.

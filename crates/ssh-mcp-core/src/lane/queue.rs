@@ -156,6 +156,11 @@ impl Queue {
         Some(event)
     }
 
+    /// What waits, in order.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.events.iter().map(|event| event.range.clone())
+    }
+
     /// Puts back what could not be delivered, or the rest of what was delivered in part.
     pub(super) fn put_back(&mut self, event: Event) {
         self.events.push_front(event);

@@ -1,6 +1,6 @@
 //! Reads through a lane: its cursor, and only what its filter lets through.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     Form, Subject,
@@ -66,6 +66,17 @@ impl Machine {
                 None
             }
         }
+    }
+
+    pub(super) fn waiting(&mut self, now: Duration, subject: &Subject<'_>, behind: u64) -> Vec<Range<u64>> {
+        self.advance(now, subject);
+        if self.sieve.is_none() && self.tail.is_some() {
+            self.take_in_tail();
+        }
+        let is_plain = self.sieve.is_none() && self.queue.is_empty();
+        let plain = is_plain.then(|| self.cursor..self.limit(&subject.history.mark()));
+        let cut = |range: Range<u64>| range.start.max(behind)..range.end;
+        self.queue.ranges().chain(plain).map(cut).filter(|range| !range.is_empty()).collect()
     }
 
     /// The cursor never falls. What has been read need not be announced.

@@ -1,8 +1,8 @@
 //! The entry of a command.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::Entry;
+use super::{Entry, LeakReport};
 use crate::{
     activity::Activity,
     history::ByteHistory,
@@ -11,7 +11,7 @@ use crate::{
     lifecycle::{Close, Ending, Lifecycle, SessionRef},
     owner::Owner,
     port::Glimpse,
-    quota::Place,
+    quota::{Place, Quota},
     reason::Reason,
     sync::{Mutex, Notify, OnceCell},
     text,
@@ -32,6 +32,12 @@ pub struct Command {
     pub active: Activity,
     /// Last look at it by a caller.
     pub read: Activity,
+    /// When its last lane left.
+    pub unwatched: Activity,
+    /// Places for lanes on it.
+    pub lanes: Arc<Quota>,
+    /// Whether a leak report waits to be shown.
+    pub leak: LeakReport,
     /// Why somebody who won its word wants it ended.
     stop: OnceCell<Reason>,
     /// Rung for the task that runs it when `stop` was set.
@@ -65,10 +71,19 @@ pub struct CommandSpec {
 
 impl Command {
     /// A command that has just been started.
-    pub fn new(spec: CommandSpec, life: Lifecycle, history: ByteHistory, hold: (SessionRef, Place)) -> Self {
+    pub fn new(
+        spec: CommandSpec,
+        life: Lifecycle,
+        history: ByteHistory,
+        lanes: Arc<Quota>,
+        hold: (SessionRef, Place),
+    ) -> Self {
         Self {
             active: Activity::new(spec.started),
             read: Activity::new(spec.started),
+            unwatched: Activity::new(spec.started),
+            lanes,
+            leak: LeakReport::default(),
             spec,
             life,
             history,

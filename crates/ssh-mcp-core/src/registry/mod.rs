@@ -26,7 +26,7 @@ use crate::{
     owner::Owner,
     port::{Directory, Glimpse},
     reason::Reason,
-    sync::Mutex,
+    sync::{AtomicBool, Mutex, Ordering},
     text,
     uri::Scheme,
 };
@@ -53,6 +53,22 @@ pub trait Entry: Send + Sync + 'static {
 
     /// Why and when it ended, if it has.
     fn ended(&self) -> Option<(Reason, Duration)>;
+}
+
+/// Whether the leak watcher has something to say about an entry; whoever shows the entry next says it, once.
+#[derive(Debug, Default)]
+pub struct LeakReport(AtomicBool);
+
+impl LeakReport {
+    /// The report is made.
+    pub fn make(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Takes the report: true for one caller.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// All entries of one kind.

@@ -40,6 +40,8 @@ pub struct Session {
     pub commands: Arc<Quota>,
     /// Places for open shells.
     pub shells: Arc<Quota>,
+    /// Places for lanes on it.
+    pub lanes: Arc<Quota>,
     /// Whether the login shell is a POSIX one; found out once.
     pub login_shell: Arc<Flight<LoginShell>>,
     /// Why and when it ended.

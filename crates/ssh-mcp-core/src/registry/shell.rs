@@ -1,8 +1,8 @@
 //! The entry of an interactive shell.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::Entry;
+use super::{Entry, LeakReport};
 use crate::{
     activity::Activity,
     cursor::Cursor,
@@ -12,7 +12,7 @@ use crate::{
     lifecycle::{Close, Ending, Lifecycle, SessionRef},
     owner::Owner,
     port::{Glimpse, ssh::PtySize},
-    quota::Place,
+    quota::{Place, Quota},
     reason::Reason,
     sync::{AtomicU64, Mutex, Notify, OnceCell, Ordering},
     uri::Scheme,
@@ -36,6 +36,12 @@ pub struct Shell {
     pub active: Activity,
     /// Last look at it by a caller.
     pub read: Activity,
+    /// When its last lane left.
+    pub unwatched: Activity,
+    /// Places for lanes on it.
+    pub lanes: Arc<Quota>,
+    /// Whether a leak report waits to be shown.
+    pub leak: LeakReport,
     /// Rung for the task that runs it when its end is wanted.
     pub stopped: Notify,
     size: AtomicU64,
@@ -86,11 +92,15 @@ impl Shell {
         size: PtySize,
         life: Lifecycle,
         history: ByteHistory,
+        lanes: Arc<Quota>,
         hold: (SessionRef, Place),
     ) -> Self {
         Self {
             active: Activity::new(spec.opened),
             read: Activity::new(spec.opened),
+            unwatched: Activity::new(spec.opened),
+            lanes,
+            leak: LeakReport::default(),
             spec,
             life,
             history,

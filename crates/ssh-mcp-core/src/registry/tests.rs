@@ -27,7 +27,13 @@ fn command(n: u128, owner: &Owner) -> Arc<Command> {
         ends: None,
         grace: Duration::ZERO,
     };
-    Arc::new(Command::new(spec, Lifecycle::owned(AutoRelease::Off), ByteHistory::new(4096), hold))
+    Arc::new(Command::new(
+        spec,
+        Lifecycle::owned(AutoRelease::Off),
+        ByteHistory::new(4096),
+        Quota::new(9),
+        hold,
+    ))
 }
 
 fn end(command: &Command) {

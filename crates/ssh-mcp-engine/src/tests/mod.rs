@@ -1,14 +1,16 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
 //! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`. `life`:
-//! timers, retention, memory, owners. `races`: what must hold in every order. `wire` has links the scripted host has not.
+//! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
 mod ladder;
+mod lanes;
 mod life;
 mod races;
 mod sessions;
 mod shells;
+mod waits;
 mod wire;
 
 use std::{sync::Arc, time::Duration};

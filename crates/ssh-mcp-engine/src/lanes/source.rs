@@ -1,0 +1,215 @@
+//! What a lane can be on: a resource of any kind, seen alike.
+
+use std::{sync::Arc, time::Duration};
+
+use ssh_mcp_core::{
+    history::History,
+    id::{CommandId, SessionId, ShellId},
+    lane::Parting,
+    lifecycle::Snapshot,
+    owner::Owner,
+    port::EndWords,
+    quota::Quota,
+    reason::Reason,
+    registry::{Command, Entry, Found, Session, Shell},
+    uri::{Resource, Scheme},
+};
+
+use crate::{
+    Engine, Missing, Observable,
+    observe::{LaneObserver, Watched},
+};
+
+/// A resource that produces something.
+#[derive(Clone)]
+pub enum Source {
+    /// A command.
+    Command(Arc<Command>),
+    /// A shell.
+    Shell(Arc<Shell>),
+    /// A session.
+    Session(Arc<Session>),
+}
+
+/// What becomes of a lane that wants in.
+pub(super) enum Admitted {
+    /// It hears of everything from here on; a session is not observed, its lanes are no references.
+    Live(Option<LaneObserver>),
+    /// The resource ended by itself: the lane is told what it left.
+    Late,
+    /// The resource can no longer be observed.
+    Gone(Missing),
+}
+
+impl Source {
+    pub(super) fn find(engine: &Engine, owner: &Owner, resource: Resource) -> Result<Self, Missing> {
+        match resource.scheme {
+            Scheme::Command => engine.command(owner, CommandId::from(resource.id)).map(Self::Command),
+            Scheme::Shell => engine.shell(owner, ShellId::from(resource.id)).map(Self::Shell),
+            Scheme::Session => {
+                let sessions = &engine.registries.sessions;
+                let id = SessionId::from(resource.id);
+                match sessions.find(owner, id, engine.clock.now()) {
+                    Found::Here(session) => {
+                        // Naming it is a use of it; one that is ending can still be looked at.
+                        _ = engine.touch(&session);
+                        Ok(Self::Session(session))
+                    }
+                    Found::Gone(grave) => Err(engine.gone(sessions, owner, id, grave.reason, grave.ended)),
+                    Found::Unknown => Err(engine.unknown(sessions, owner, id)),
+                }
+            }
+        }
+    }
+
+    /// Which one it is.
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::Command(command) => command.spec.id.into(),
+            Self::Shell(shell) => shell.spec.id.into(),
+            Self::Session(session) => session.spec.id.into(),
+        }
+    }
+
+    /// What it produces.
+    pub fn history(&self) -> History<'_> {
+        match self {
+            Self::Command(command) => History::Bytes(&command.history),
+            Self::Shell(shell) => History::Bytes(&shell.history),
+            Self::Session(session) => History::State(&session.health),
+        }
+    }
+
+    /// Its state in the words of `docs/resources.md`.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Command(command) => command.status().as_str(),
+            Self::Shell(shell) if shell.is_running() => "open",
+            Self::Shell(_) => "closed",
+            Self::Session(session) => session.health.load().word.as_str(),
+        }
+    }
+
+    /// How it ended, once that is known.
+    pub fn end_words(&self) -> Option<EndWords> {
+        let (reason, exit_code) = match self {
+            Self::Command(command) => {
+                let end = command.ending.get()?;
+                (end.reason, end.facts.exit_code())
+            }
+            Self::Shell(shell) => (shell.ending.get()?.reason, None),
+            Self::Session(session) => (session.ending.get()?.reason, None),
+        };
+        Some(EndWords { reason, exit_code })
+    }
+
+    /// The same for a call that waits: it can be observed while the call runs.
+    pub(crate) fn observable(&self) -> Option<Observable<'_>> {
+        match self {
+            Self::Command(command) => Some(Observable::Command(command)),
+            Self::Shell(shell) => Some(Observable::Shell(shell)),
+            Self::Session(_) => None,
+        }
+    }
+
+    pub(super) fn places(&self) -> &Arc<Quota> {
+        match self {
+            Self::Command(command) => &command.lanes,
+            Self::Shell(shell) => &shell.lanes,
+            Self::Session(session) => &session.lanes,
+        }
+    }
+
+    pub(super) fn life(&self) -> Option<Snapshot> {
+        match self {
+            Self::Command(command) => Some(command.life.snapshot()),
+            Self::Shell(shell) => Some(shell.life.snapshot()),
+            Self::Session(_) => None,
+        }
+    }
+
+    pub(super) fn grace(&self) -> Option<Duration> {
+        match self {
+            Self::Command(command) => Some(command.spec.grace),
+            Self::Shell(shell) => Some(shell.spec.grace),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// What its lanes do once they have delivered its end: what was ended from outside has nothing more for them.
+    pub(super) fn parting(&self) -> Parting {
+        match self.end_words() {
+            Some(words) if !ends_by_itself(words.reason) => Parting::Leave,
+            Some(_) | None => Parting::Stay,
+        }
+    }
+
+    pub(super) fn admit(&self, engine: &Arc<Engine>) -> Admitted {
+        let observed = |watched| engine.observe_by_lane(watched);
+        match self {
+            Self::Command(command) => match observed(Watched::Command(Arc::clone(command))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => match command.ended().map(|(reason, _)| reason).or_else(|| command.stop_reason()) {
+                    // Without a reason it is ending by itself in this moment.
+                    None => Admitted::Late,
+                    Some(reason) if ends_by_itself(reason) => Admitted::Late,
+                    Some(reason) => Admitted::Gone(self.gone(engine, reason)),
+                },
+            },
+            Self::Shell(shell) => match observed(Watched::Shell(Arc::clone(shell))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => {
+                    let reason = shell.ended().map(|(reason, _)| reason);
+                    let reason = reason.or_else(|| shell.stop_order().map(|(reason, _)| reason));
+                    Admitted::Gone(self.gone(engine, reason.unwrap_or(Reason::RemoteClosed)))
+                }
+            },
+            Self::Session(session) => match session.ended() {
+                None => Admitted::Live(None),
+                Some((reason, _)) => Admitted::Gone(self.gone(engine, reason)),
+            },
+        }
+    }
+
+    fn gone(&self, engine: &Engine, reason: Reason) -> Missing {
+        let registries = &engine.registries;
+        let now = engine.clock.now();
+        match self {
+            Self::Command(command) => {
+                let ended = command.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.commands, &command.spec.owner, command.spec.id, reason, ended)
+            }
+            Self::Shell(shell) => {
+                let ended = shell.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.shells, &shell.spec.owner, shell.spec.id, reason, ended)
+            }
+            Self::Session(session) => {
+                let ended = session.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.sessions, &session.spec.owner, session.spec.id, reason, ended)
+            }
+        }
+    }
+}
+
+/// Whether a reason is that of something that ended by itself (`docs/lifecycle.md`, R11).
+fn ends_by_itself(reason: Reason) -> bool {
+    match reason {
+        Reason::Completed
+        | Reason::Failed
+        | Reason::TimedOut
+        | Reason::RemoteClosed
+        | Reason::ConnectionLost => true,
+        Reason::Cancelled
+        | Reason::ManualClose
+        | Reason::CascadeDisconnect
+        | Reason::UnsubscribeGraceElapsed
+        | Reason::NeverObserved
+        | Reason::InactivityTtlFired
+        | Reason::LeakKill
+        | Reason::ServerShutdown
+        | Reason::PeerGone
+        | Reason::LifetimeLeaseExpired
+        | Reason::AutoClose
+        | Reason::RetentionOver => false,
+    }
+}
