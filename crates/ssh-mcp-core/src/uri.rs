@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::id::{CommandId, Id, SessionId, ShellId};
+use crate::id::{CommandId, Id, SessionId, ShellId, SubId};
 
 /// The kinds of resources, one URI scheme each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -179,6 +179,8 @@ pub struct Query {
     pub escapes: Escapes,
     /// Which part of a command's output.
     pub stream: Option<Stream>,
+    /// The lane to read through.
+    pub lane: Option<SubId>,
 }
 
 /// Where a read starts.
@@ -331,9 +333,10 @@ fn parse_query(text: &str, class: Class, scheme: Scheme) -> Result<Query, UriErr
                     _ => return bad("stream", "merged, stdout or stderr"),
                 })
             }
-            "sub_id" if class != Class::State => {
-                return bad("sub_id", "left out: there are no subscriptions here");
-            }
+            "sub_id" if class != Class::State => match value.parse() {
+                Ok(lane) => query.lane = Some(lane),
+                Err(_) => return bad("sub_id", "the SUB_ID of one of your lanes"),
+            },
             _ => {}
         }
     }

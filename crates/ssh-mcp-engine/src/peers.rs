@@ -15,7 +15,6 @@ use ssh_mcp_core::{
     lane::{Members, Turns},
     owner::Owner,
     port::{Message, Outlet},
-    reason::Reason,
     sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering},
     uri::Resource,
     watch::Watchers,
@@ -60,6 +59,7 @@ pub(crate) struct ListTeller {
 /// How often the list of each owner has changed.
 #[derive(Default)]
 pub(crate) struct Lists {
+    changes: AtomicU64,
     by_owner: Mutex<HashMap<Owner, Arc<List>>>,
 }
 
@@ -116,17 +116,24 @@ impl Engine {
         let lanes = peer.lanes.end();
         peer.turns.end();
         for lane in lanes {
-            _ = self.close_lane(&lane, Reason::PeerGone);
-            lane.lane.withhold_farewell();
+            self.close_silently(&lane);
         }
     }
 
+    /// How often lists have changed, of all owners.
+    pub fn list_changes(&self) -> u64 {
+        self.lists.changes.load(Ordering::Acquire)
+    }
+
     /// Tells a client at most once a second that its list of resources has changed, for as long as the answer is held.
+    ///
+    /// Where some list may have changed since [`list_changes`](Self::list_changes) was `since`, it is told at once.
     pub fn watch_list(
         self: &Arc<Self>,
         owner: &Owner,
         peer: &Arc<Peer>,
         outlet: Arc<dyn Outlet>,
+        since: Option<u64>,
     ) -> ListWatch {
         let list = self.lists.of(owner);
         let teller = Arc::new(ListTeller { outlet, told: Notify::new() });
@@ -134,12 +141,15 @@ impl Engine {
         let ended = CancellationToken::new();
         let (until, peer) = (ended.clone(), Arc::clone(peer));
         let mut watch = list.watchers.watch();
-        let mut told = list.changes.load(Ordering::Acquire);
+        let mut told = Some(list.changes.load(Ordering::Acquire));
+        if since.is_some_and(|since| since != self.list_changes()) {
+            told = None;
+        }
         let work = async move {
             loop {
-                watch.changed().await;
-                let changes = list.changes.load(Ordering::Acquire);
+                let changes = Some(list.changes.load(Ordering::Acquire));
                 if changes == told {
+                    watch.changed().await;
                     continue;
                 }
                 told = changes;
@@ -156,6 +166,7 @@ impl Engine {
     pub(crate) fn list_changed(&self, owner: &Owner) {
         let list = self.lists.of(owner);
         list.changes.fetch_add(1, Ordering::AcqRel);
+        self.lists.changes.fetch_add(1, Ordering::AcqRel);
         list.watchers.wake();
     }
 

@@ -14,6 +14,7 @@ use ssh_mcp_core::{
 use crate::{Clock, Engine, LaneEntry, Source};
 
 /// One resource that is waited for.
+#[derive(Clone)]
 pub struct WaitItem {
     /// Which one.
     pub source: Source,
@@ -22,6 +23,7 @@ pub struct WaitItem {
 }
 
 /// Where what is new begins.
+#[derive(Clone)]
 pub enum Place {
     /// At a position.
     Behind(u64),

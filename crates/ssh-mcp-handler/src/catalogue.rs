@@ -16,6 +16,7 @@ use ssh_mcp_core::{
 use crate::{
     failure::Failure,
     reply::{self, Form},
+    schema,
     tools::{self, Effect, Row, Set},
 };
 
@@ -95,7 +96,7 @@ impl Catalogue {
 
     fn entry(&self, row: &'static Row) -> Entry {
         let input = Arc::new((row.call.input)(&self.settings));
-        let mut tool = Tool::new(row.name, row.description, Arc::clone(&input))
+        let mut tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&input)))
             .with_title(row.title)
             .with_annotations(row.annotations());
         if self.form() == Form::Both {
@@ -175,12 +176,12 @@ enum Membership {
 }
 
 /// The sets that tools of this build belong to.
-const SETS: &[&str] = &["all", "core", "read_only", "connection", "exec", "shell"];
+const SETS: &[&str] = &["all", "core", "read_only", "connection", "exec", "shell", "sub"];
 
 /// Families and prefixes of tools that other builds have; an operator's list may name them.
-const OTHER_SETS: &[&str] = &["transfer", "rsync", "forward", "sub", "serial"];
+const OTHER_SETS: &[&str] = &["transfer", "rsync", "forward", "serial"];
 const OTHER_TOOLS: &[&str] =
-    &["ssh_upload", "ssh_download", "ssh_transfer_", "ssh_rsync", "ssh_forward", "sub_", "serial_"];
+    &["ssh_upload", "ssh_download", "ssh_transfer_", "ssh_rsync", "ssh_forward", "serial_"];
 
 fn is_of_another_build(name: &str) -> bool {
     OTHER_SETS.contains(&name) || OTHER_TOOLS.iter().any(|prefix| name.starts_with(prefix))

@@ -9,16 +9,18 @@ use std::{
 };
 
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId},
+    code::Code,
+    id::{CommandId, SessionId, ShellId, SubId},
     owner::Owner,
     registry::{Command, Entry, Registry, Session, Shell},
     settings::Settings,
-    uri::Scheme,
+    text,
+    uri::{Resource, Scheme},
 };
-use ssh_mcp_engine::{Engine, Missing};
+use ssh_mcp_engine::{Engine, LaneEntry, Missing};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use crate::{catalogue::Catalogue, failure::Failure, progress::Progress};
+use crate::{catalogue::Catalogue, failure::Failure, progress::Progress, push::Push, reply::Warned};
 
 /// One call.
 pub(crate) struct Cx {
@@ -28,6 +30,8 @@ pub(crate) struct Cx {
     pub(crate) catalogue: Arc<Catalogue>,
     /// Whom everything this call makes belongs to.
     pub(crate) owner: Owner,
+    /// The client connection, if it outlives the call: its automatic cursors and how it hears of its lanes.
+    pub(crate) push: Option<Push>,
     /// Waits and tells of it.
     pub(crate) progress: Progress,
 }
@@ -63,6 +67,57 @@ impl Cx {
     pub(crate) fn shell(&self, id: &str) -> Result<Arc<Shell>, Failure> {
         let shells = &self.engine.registries().shells;
         self.find(shells, id, |id: ShellId| self.engine.shell(&self.owner, id))
+    }
+
+    /// A lane of the caller.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for text that is no identifier; `SUB_NOT_FOUND`, with the nearest ones.
+    pub(crate) fn lane(&self, id: &str) -> Result<Arc<LaneEntry>, Failure> {
+        let sub_id = Self::sub_id(id)?;
+        self.engine.lane(&self.owner, sub_id).ok_or_else(|| {
+            let lanes = self.engine.lanes_of(&self.owner);
+            // Those of about the same age share a prefix, and are the likelier ones.
+            let nearest = text::nearest(&sub_id.to_string(), lanes.iter().map(|lane| lane.id.to_string()), 3);
+            Failure::new(Code::SubNotFound, format!("no lane {sub_id}")).with_suggestions(nearest)
+        })
+    }
+
+    /// What the leak watcher has to say about an entry that is shown; it says it once.
+    pub(crate) fn leak(&self, resource: Resource) -> Option<Warned> {
+        let registries = self.engine.registries();
+        let leak = match resource.scheme {
+            Scheme::Command => {
+                self.engine.take_command_leak(&*registries.commands.entry(resource.id.into())?)
+            }
+            Scheme::Shell => self.engine.take_shell_leak(&*registries.shells.entry(resource.id.into())?),
+            Scheme::Session => None,
+        };
+        leak.map(Warned::leak)
+    }
+
+    /// What it has to say about everything on some sessions.
+    pub(crate) fn leaks_on(&self, sessions: &[Arc<Session>]) -> Vec<Warned> {
+        let registries = self.engine.registries();
+        let is_on = |session: SessionId| sessions.iter().any(|shown| shown.spec.id == session);
+        let commands = registries.commands.of_owner(&self.owner);
+        let shells = registries.shells.of_owner(&self.owner);
+        let commands = commands.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
+        let shells = shells.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
+        commands.chain(shells).filter_map(|resource| self.leak(resource)).collect()
+    }
+
+    /// The identifier of a lane.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for text that is none.
+    pub(crate) fn sub_id(id: &str) -> Result<SubId, Failure> {
+        id.trim().parse().map_err(|_| {
+            let shown = text::cut(&text::one_line(id), 80).into_owned();
+            Failure::argument(format!(
+                "sub_id must be a SUB_ID of sub_open or sub_list; got the text {shown:?}"
+            ))
+        })
     }
 
     /// `max_output_bytes` of a call: what was asked for, held to the server's bounds.
@@ -137,7 +192,7 @@ impl Cx {
 
     /// The canonical URI of a resource.
     pub(crate) fn uri(scheme: Scheme, id: impl ssh_mcp_core::id::Id) -> String {
-        ssh_mcp_core::uri::Resource { scheme, id: id.as_uuid() }.to_string()
+        Resource { scheme, id: id.as_uuid() }.to_string()
     }
 }
 

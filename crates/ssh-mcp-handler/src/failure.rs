@@ -81,6 +81,18 @@ impl Failure {
         }
     }
 
+    /// A resource that leads nowhere, named by its URI.
+    pub(crate) fn no_resource(missing: Missing) -> Self {
+        match missing {
+            Missing::Unknown { nearest } => {
+                Self::new(Code::ResourceNotFound, "no such resource").with_suggestions(nearest)
+            }
+            Missing::Gone { reason, nearest, .. } => Self::new(Code::ResourceGone, "the resource has ended")
+                .with_context(format!("reason={reason}"))
+                .with_suggestions(nearest),
+        }
+    }
+
     /// With one more particular.
     pub(crate) fn with_context(mut self, context: impl Into<String>) -> Self {
         self.context.push(context.into());
@@ -238,22 +250,26 @@ pub(crate) fn bad_uri(uri: &str, error: &UriError) -> ErrorData {
 ///
 /// `shown` writes a time of the engine.
 pub(crate) fn no_resource(uri: &str, missing: Missing, shown: impl Fn(Duration) -> String) -> ErrorData {
-    let failure = match missing {
-        Missing::Unknown { nearest } => {
-            Failure::new(Code::ResourceNotFound, "no such resource").with_suggestions(nearest)
-        }
-        Missing::Gone { reason, ended, nearest } => {
-            Failure::new(Code::ResourceGone, "the resource has ended")
-                .with_context(format!("reason={reason}"))
-                .with_context(format!("ended={}", shown(ended)))
-                .with_suggestions(nearest)
-        }
+    let ended = match &missing {
+        Missing::Gone { ended, .. } => Some(format!("ended={}", shown(*ended))),
+        Missing::Unknown { .. } => None,
     };
+    let mut failure = Failure::no_resource(missing);
+    failure.context.extend(ended);
     let code = failure.code;
     let data = json!({
         "code": code, "category": code.category(), "retry": code.retry(), "detail": failure.detail(), "uri": uri,
     });
     ErrorData::resource_not_found(failure.reason, Some(data))
+}
+
+/// A lane that is refused outside a tool call (JSON-RPC invalid params).
+pub(crate) fn refused(uri: &str, failure: &Failure) -> ErrorData {
+    let code = failure.code;
+    let data = json!({
+        "code": code, "category": code.category(), "retry": code.retry(), "detail": failure.detail(), "uri": uri,
+    });
+    ErrorData::invalid_params(failure.reason.clone(), Some(data))
 }
 
 /// Parameters of the wrong shape.

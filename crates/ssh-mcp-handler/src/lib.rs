@@ -16,8 +16,10 @@ mod failure;
 mod idempotency;
 mod instructions;
 mod next;
+mod outlet;
 mod progress;
 mod prompts;
+mod push;
 mod reply;
 mod resources;
 mod schema;
@@ -26,23 +28,29 @@ mod tools;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         ArgumentInfo, CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams,
-        CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions,
-        GetPromptRequestParams, GetPromptResponse, Icon, Implementation, ListPromptsResult,
+        CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, ExperimentalCapabilities,
+        Extensions, GetPromptRequestParams, GetPromptResponse, Icon, Implementation, ListPromptsResult,
         ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
         ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities,
-        ServerConfig, Tool,
+        ServerConfig, SubscriptionFilter, Tool,
     },
-    service::RequestContext,
+    service::{NotificationContext, RequestContext, SubscriptionContext},
 };
-use serde_json::Value;
-use ssh_mcp_core::{owner::Owner, target_names};
-use ssh_mcp_engine::{Engine, Peer};
+use serde_json::{Value, json};
+use ssh_mcp_core::{owner::Owner, port::Outlet, target_names, uri::Scheme};
+use ssh_mcp_engine::{Engine, ListWatch, Peer, PeerGuard};
 
 pub use catalogue::{UnknownToolset, unknown_toolsets};
 
@@ -51,7 +59,9 @@ use crate::{
     catalogue::Catalogue,
     cx::Cx,
     idempotency::Idempotency,
+    outlet::{Encodings, ListenOutlet, PeerOutlet},
     progress::Progress,
+    push::{Listening, Push},
     reply::Nonce,
 };
 
@@ -68,12 +78,15 @@ impl Shared {
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
         let catalogue = Arc::new(Catalogue::new(Arc::clone(engine.settings())));
         let keys = Idempotency::new(engine.settings());
-        let capabilities = ServerCapabilities::builder()
+        let mut capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
             .enable_prompts()
             .enable_completions()
             .build();
+        capabilities.experimental = engine.settings().inline_piece.map(inline_capability);
         let config = ServerConfig::new(capabilities)
             .with_server_info(implementation())
             .with_instructions(instructions::instructions(&catalogue));
@@ -108,22 +121,37 @@ pub enum Transport {
 pub struct Handler {
     shared: Arc<Shared>,
     transport: Transport,
-    peer: Arc<Peer>,
+    /// Its drop ends the client's lanes.
+    guard: PeerGuard,
+    /// Tells a client of the era with `initialize` that its list has changed.
+    list: OnceLock<ListWatch>,
+    /// Changes of lists when a `subscriptions/listen` was last acknowledged, which comes before it is served.
+    acknowledged: AtomicU64,
 }
 
 impl Handler {
     /// A handler for a connection that has just been made.
     pub fn new(shared: Arc<Shared>, transport: Transport) -> Self {
-        Self { shared, transport, peer: Peer::new() }
+        let guard = PeerGuard::new(Arc::clone(&shared.engine));
+        Self { shared, transport, guard, list: OnceLock::new(), acknowledged: AtomicU64::new(u64::MAX) }
     }
 
     /// Who keeps the automatic cursors of a request, if anybody outlives it.
-    fn peer(&self, context: &RequestContext<RoleServer>) -> Option<&Peer> {
+    fn peer(&self, context: &RequestContext<RoleServer>) -> Option<&Arc<Peer>> {
         match self.transport {
-            Transport::Stdio => Some(&self.peer),
-            Transport::HttpSession if !is_modern(context) => Some(&self.peer),
+            Transport::Stdio => Some(self.guard.peer()),
+            Transport::HttpSession if !is_modern(context) => Some(self.guard.peer()),
             Transport::HttpSession | Transport::HttpStateless => None,
         }
+    }
+
+    /// How the client hears of lanes it opens with a call, if anybody outlives it.
+    fn push(&self, context: &RequestContext<RoleServer>) -> Option<Push> {
+        let peer = Arc::clone(self.peer(context)?);
+        let encodings = Encodings::declared(context.client_capabilities().as_ref());
+        let outlet =
+            PeerOutlet { peer: context.peer.clone(), encodings: encodings.unwrap_or(Encodings::Base64) };
+        Some(Push { peer, outlet: Arc::new(outlet), encodings })
     }
 
     /// The connection's name in the log: never a whole session id.
@@ -174,6 +202,78 @@ impl ServerHandler for Handler {
         }
     }
 
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let outlet = PeerOutlet { peer: context.peer.clone(), encodings: Encodings::Base64 };
+        let owner = owner(&context.extensions);
+        let watch = self.shared.engine.watch_list(&owner, self.guard.peer(), Arc::new(outlet), None);
+        // A client that says it twice is told once.
+        _ = self.list.set(watch);
+    }
+
+    async fn subscribe(
+        &self,
+        request: rmcp::model::SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        guarded("resources/subscribe", async {
+            let push = self.push(&context).ok_or_else(|| {
+                failure::bad_params("session", "one: without it nothing outlives this request to be notified")
+            })?;
+            push::subscribe(&self.shared.engine, &owner(&context.extensions), &push, &request.uri)
+        })
+        .await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: rmcp::model::UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        guarded("resources/unsubscribe", async {
+            match self.peer(&context) {
+                Some(peer) => push::unsubscribe(&self.shared.engine, peer, &request.uri),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        // The acknowledgement leaves before the request is served: what changes in between must not be missed.
+        self.acknowledged.fetch_min(self.shared.engine.list_changes(), Ordering::AcqRel);
+        Some(push::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        guarded("subscriptions/listen", async {
+            let engine = &self.shared.engine;
+            let request = context.request_context();
+            let owner = owner(&request.extensions);
+            let encodings = Encodings::declared(request.client_capabilities().as_ref());
+            let outlet: Arc<dyn Outlet> = Arc::new(ListenOutlet {
+                sink: context.sink().clone(),
+                encodings: encodings.unwrap_or(Encodings::Base64),
+                ended: request.ct.clone(),
+            });
+            let push = Push { peer: Arc::clone(self.guard.peer()), outlet, encodings };
+            let since = self.acknowledged.swap(u64::MAX, Ordering::AcqRel);
+            let accepted = context.accepted();
+            let _list = accepted
+                .resources_list_changed
+                .filter(|wanted| *wanted)
+                .map(|_| engine.watch_list(&owner, &push.peer, Arc::clone(&push.outlet), Some(since)));
+            let uris = accepted.resource_subscriptions.as_deref().unwrap_or_default();
+            let _lanes = Listening::open(engine, &owner, &push, uris)?;
+            tokio::select! {
+                () = context.cancelled() => {}
+                // The answer is the end of the stream, after the last word of each lane.
+                () = engine.silenced() => {}
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn list_prompts(
         &self,
         request: Option<PaginatedRequestParams>,
@@ -209,7 +309,10 @@ impl ServerHandler for Handler {
                 owner: &owner(&context.extensions),
                 catalogue: &self.shared.catalogue,
                 is_listed: &|tool| self.shared.catalogue.has(tool),
-                sub_ids: &Vec::new,
+                sub_ids: &|| {
+                    let lanes = self.shared.engine.lanes_of(&owner(&context.extensions));
+                    lanes.iter().rev().map(|lane| lane.id.to_string()).collect()
+                },
             };
             Ok(complete::complete(&known, &request.r#ref, &request.argument))
         })
@@ -240,6 +343,7 @@ impl ServerHandler for Handler {
             engine: Arc::clone(&self.shared.engine),
             catalogue: Arc::clone(&self.shared.catalogue),
             owner: owner(&context.extensions),
+            push: self.push(&context),
             progress: Progress::new(token, context.ct.clone()),
         };
         let key = context.meta.get("idempotency_key");
@@ -295,7 +399,7 @@ impl ServerHandler for Handler {
             let reader = resources::Reader {
                 engine: &self.shared.engine,
                 owner: &owner(&context.extensions),
-                peer: self.peer(&context),
+                peer: self.peer(&context).map(Arc::as_ref),
             };
             let mut result = resources::read(&reader, &request.uri)?;
             (result.ttl_ms, result.cache_scope) = (Some(0), Some(CacheScope::Private));
@@ -313,7 +417,10 @@ fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> 
     let (name, expected) = match request.method.as_str() {
         "tools/call" if !is_text("name") => ("name", "a text: the name of a tool"),
         "tools/call" => ("arguments", "an object"),
-        "resources/read" => ("uri", "a text: the URI of a resource"),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            ("uri", "a text: the URI of a resource")
+        }
+        "subscriptions/listen" => ("notifications", "an object: resourceSubscriptions, resourcesListChanged"),
         "prompts/get" if !is_text("name") => ("name", "a text: the name of a prompt"),
         "prompts/get" => ("arguments", "an object of names and texts"),
         "completion/complete" if !is::<Reference>(field("ref")) => {
@@ -359,6 +466,14 @@ async fn guarded<T>(
         tracing::error!(target: target_names::MAIN, what, correlation, "a request panicked");
         Err(failure::internal(&correlation))
     })
+}
+
+/// What the server says of bytes inside notifications.
+fn inline_capability(piece: usize) -> ExperimentalCapabilities {
+    let schemes = [Scheme::Shell, Scheme::Command].map(Scheme::as_str);
+    let says = json!({ "version": "1", "max_bytes_per_notify": piece, "schemes": schemes });
+    let says = says.as_object().cloned().unwrap_or_default();
+    ExperimentalCapabilities::from([(outlet::CAPABILITY.to_owned(), says)])
 }
 
 /// Who this server is.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId},
+    id::{CommandId, SessionId, ShellId, SubId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -31,6 +31,14 @@ pub(crate) enum After<'a> {
     ShellMatched(ShellId),
     /// No pattern appeared in a shell in time.
     ShellQuiet(ShellId),
+    /// A lane was opened.
+    LaneOpened(SubId),
+    /// A lane was paused.
+    LanePaused(SubId),
+    /// A lane was looked at or changed.
+    LaneSteered(SubId),
+    /// A wait for several resources is over; those that go on.
+    Waited(&'a [Resource]),
 }
 
 /// The calls that make sense, best first, in the form `tool(arg=value, ...)`.
@@ -48,6 +56,7 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             items.call("ssh_connect", &[("reuse", Value::Text("force_new".into()))]);
         }
         After::Sessions(session, agent) => {
+            items.subscribe(session);
             if let Some(agent) = agent {
                 items.call("ssh_disconnect_agent", &[("agent_id", Value::Text(agent.into()))]);
             }
@@ -55,10 +64,12 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
         }
         After::CommandRuns(command) => {
             let id = || ("command_id", Value::Text(command.to_string()));
+            items.follow(command);
             items.call("ssh_exec_output", &[id(), ("wait", Value::True)]);
             items.call("ssh_exec_cancel", &[id()]);
         }
         After::ShellOpened(shell) => {
+            items.follow(shell);
             let shell = [("shell_id", Value::Text(shell.to_string()))];
             items.call("ssh_shell_write", &shell);
             items.call("ssh_shell_press", &shell);
@@ -66,32 +77,55 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
         }
         After::ShellInput(shell) => {
             let id = [("shell_id", Value::Text(shell.to_string()))];
+            items.follow(shell);
             items.read(shell);
             items.call("ssh_shell_wait_for", &id);
             items.call("ssh_shell_read", &id);
         }
         After::ShellMatched(shell) => {
+            items.follow(shell);
             let shell = [("shell_id", Value::Text(shell.to_string()))];
             items.call("ssh_shell_write", &shell);
             items.call("ssh_shell_press", &shell);
             items.call("ssh_shell_close", &shell);
         }
         After::ShellQuiet(shell) => {
+            items.follow(shell);
             let shell = [("shell_id", Value::Text(shell.to_string()))];
             items.call("ssh_shell_wait_for", &shell);
             items.call("ssh_shell_read", &shell);
             items.call("ssh_shell_close", &shell);
         }
+        After::LaneOpened(lane) => {
+            let id = [("sub_id", Value::Text(lane.to_string()))];
+            for tool in ["sub_pause", "sub_resume", "sub_filter", "sub_replay", "sub_stats", "sub_close"] {
+                items.call(tool, &id);
+            }
+        }
+        After::LanePaused(lane) => {
+            let id = [("sub_id", Value::Text(lane.to_string()))];
+            items.call("sub_resume", &id);
+            items.call("sub_close", &id);
+        }
+        After::LaneSteered(lane) => {
+            let id = [("sub_id", Value::Text(lane.to_string()))];
+            items.call("sub_stats", &id);
+            items.call("sub_close", &id);
+        }
+        After::Waited([]) => {}
+        After::Waited(live) => items.wait(live),
     }
     items.items
 }
 
-/// Advice for a call that started a stream: where its bytes are.
+/// Advice for a call that started a stream: how to hear of its bytes.
 pub(crate) fn stream_hint(catalogue: &Catalogue, resource: Resource, waiter: &'static str) -> Option<String> {
-    let read = format!("resources/read {resource}?cursor=auto gives each byte once");
-    Some(match catalogue.has(waiter) {
-        true => format!("RECOMMENDED: wait with {waiter} instead of asking again and again; {read}"),
-        false => format!("RECOMMENDED: {read}"),
+    let subscribe = if catalogue.has("sub_open") { "subscribe with sub_open, or " } else { "" };
+    Some(match ["sub_wait", waiter].into_iter().find(|tool| catalogue.has(tool)) {
+        Some(tool) => {
+            format!("RECOMMENDED: follow {resource}: {subscribe}wait with {tool}; do not ask again and again")
+        }
+        None => format!("RECOMMENDED: {subscribe}read {resource}?cursor=auto, which gives each byte once"),
     })
 }
 
@@ -118,8 +152,19 @@ pub(crate) fn call(tool: &str, arguments: &[(&str, serde_json::Value)]) -> Strin
     format!("{tool}({})", arguments.join(", "))
 }
 
+/// A lane lasts until somebody ends it.
+pub(crate) fn close_hint(catalogue: &Catalogue, lane: SubId) -> String {
+    match catalogue.has("sub_close") {
+        true => format!(
+            "REQUIRED NEXT STEP: keep SUB_ID {lane} and end the lane with sub_close when you no longer need it"
+        ),
+        false => format!("REQUIRED NEXT STEP: keep SUB_ID {lane}"),
+    }
+}
+
 enum Value {
     Text(String),
+    Texts(Vec<String>),
     True,
 }
 
@@ -137,10 +182,29 @@ impl Items<'_> {
             .iter()
             .map(|(name, value)| match value {
                 Value::Text(text) => (*name, text.as_str().into()),
+                Value::Texts(texts) => (*name, texts.clone().into()),
                 Value::True => (*name, true.into()),
             })
             .collect();
         self.items.push(call(tool, &arguments));
+    }
+
+    /// Both ways to hear of a stream, the one that works on every host first.
+    fn follow(&mut self, resource: impl Into<Resource>) {
+        let resource = resource.into();
+        self.wait(&[resource]);
+        self.subscribe(resource);
+    }
+
+    fn wait(&mut self, resources: &[Resource]) {
+        let uris = resources.iter().map(Resource::to_string).collect();
+        self.call("sub_wait", &[("uris", Value::Texts(uris))]);
+    }
+
+    fn subscribe(&mut self, resource: impl Into<Resource>) {
+        if self.catalogue.has("sub_open") {
+            self.items.push(format!("sub_open uri={}", resource.into()));
+        }
     }
 
     fn read(&mut self, resource: impl Into<Resource>) {

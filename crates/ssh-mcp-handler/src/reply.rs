@@ -11,7 +11,8 @@ use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use ssh_mcp_core::{code::Warning, text};
+use ssh_mcp_core::{code::Warning, lane::millis, text};
+use ssh_mcp_engine::Unobserved;
 
 use crate::schema;
 
@@ -54,6 +55,8 @@ pub(crate) struct Warned {
     pub(crate) field: Option<String>,
     /// One line.
     pub(crate) msg: String,
+    /// Structured facts besides.
+    pub(crate) facts: JsonObject,
 }
 
 impl<B: Body> Answer<B> {
@@ -98,7 +101,7 @@ impl<B: Body> Answer<B> {
 impl Warned {
     /// A warning about the call as a whole.
     pub(crate) fn new(code: Warning, msg: impl Into<String>) -> Self {
-        Self { code, resource: None, field: None, msg: msg.into() }
+        Self { code, resource: None, field: None, msg: msg.into(), facts: JsonObject::new() }
     }
 
     /// About a resource.
@@ -113,14 +116,25 @@ impl Warned {
         self
     }
 
+    /// About a resource nobody observes.
+    pub(crate) fn leak(leak: Unobserved) -> Self {
+        let (kind, age_ms) = (leak.resource.scheme.as_str(), millis(leak.age));
+        let mut warned = Self::new(Warning::SubLeakRisk, format!("age_ms={age_ms} severity=warn"));
+        warned.facts.insert("kind".into(), kind.into());
+        warned.facts.insert("age_ms".into(), age_ms.into());
+        warned.facts.insert("severity".into(), "warn".into());
+        warned.with_resource(leak.resource)
+    }
+
     /// The structured form.
     pub(crate) fn to_value(&self) -> Value {
         let mut value = json!({
-            "code": self.code.as_str(), "category": "POLICY", "retry": "warn", "msg": self.msg,
+            "code": self.code.as_str(), "category": "POLICY", "retry": self.code.retry(), "msg": self.msg,
         });
         if let Some(object) = value.as_object_mut() {
             object.extend(self.resource.clone().map(|uri| ("resource".to_owned(), uri.into())));
             object.extend(self.field.clone().map(|field| ("field".to_owned(), field.into())));
+            object.extend(self.facts.clone());
         }
         value
     }
@@ -208,6 +222,7 @@ pub(crate) fn output_schema<B: Body>(tool: &str) -> JsonObject {
             json!({ "type": "array", "items": { "type": "object", "required": ["code", "msg"], "properties": {
                 "code": { "type": "string" }, "category": { "type": "string" }, "retry": { "type": "string" },
                 "msg": { "type": "string" }, "resource": { "type": "string" }, "field": { "type": "string" },
+                "kind": { "type": "string" }, "age_ms": { "type": "integer" }, "severity": { "type": "string" },
             } } }),
         ),
     ];

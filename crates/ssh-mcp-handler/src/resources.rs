@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{catalogue::Catalogue, failure};
 
-pub(crate) use read::{Reader, read};
+pub(crate) use read::{Reader, read, session_body};
 
 /// The templates of the kinds some listed tool makes.
 pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {

@@ -17,6 +17,19 @@ pub(crate) fn of_output<T: JsonSchema>() -> JsonObject {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
+/// A schema of arguments as clients are shown it: that a count is not below zero goes without saying, and costs tokens.
+pub(crate) fn shown(input: &JsonObject) -> JsonObject {
+    let mut shown = input.clone();
+    if let Some(Value::Object(properties)) = shown.get_mut("properties") {
+        for property in properties.values_mut().filter_map(Value::as_object_mut) {
+            if property.get("minimum").and_then(Value::as_f64) == Some(0.0) {
+                property.remove("minimum");
+            }
+        }
+    }
+    shown
+}
+
 /// The properties of an object schema.
 pub(crate) fn properties(schema: &JsonObject) -> impl Iterator<Item = (&String, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()

@@ -3,6 +3,7 @@
 mod arguments;
 mod audit;
 mod connect;
+mod lanes;
 mod listing;
 mod reading;
 pub(crate) mod rig;

@@ -8,7 +8,7 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use rmcp::{
     ServerHandler, ServiceExt as _,
-    model::{ClientNotification, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
+    model::{ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{Transport, async_rw::AsyncRwTransport},
 };
@@ -66,17 +66,25 @@ where
 #[derive(Default)]
 struct Calls {
     open: Mutex<HashSet<RequestId>>,
+    /// Those that stand as long as their client likes: nobody waits for their answer.
+    standing: Mutex<HashSet<RequestId>>,
     answered: Notify,
     input_ended: CancellationToken,
 }
 
 impl Calls {
     /// Notes a request; a second one with the identifier of an open one is refused.
-    fn begin(&self, id: &RequestId) -> bool {
-        self.open.lock().insert(id.clone())
+    fn begin(&self, id: &RequestId, request: &ClientRequest) -> bool {
+        if self.standing.lock().contains(id) || self.open.lock().contains(id) {
+            return false;
+        }
+        let stands = matches!(request, ClientRequest::SubscriptionsListenRequest(_));
+        let requests = if stands { &self.standing } else { &self.open };
+        requests.lock().insert(id.clone())
     }
 
     fn end(&self, id: &RequestId) {
+        self.standing.lock().remove(id);
         self.open.lock().remove(id);
         self.answered.notify_waiters();
     }
@@ -240,7 +248,7 @@ where
                 Line::Message(message) => match *message {
                     JsonRpcMessage::Request(request) => {
                         self.greeted = true;
-                        if self.calls.begin(&request.id) {
+                        if self.calls.begin(&request.id, &request.request) {
                             return Some(JsonRpcMessage::Request(request));
                         }
                         (ErrorData::invalid_request("a call with this id is open", None), Some(request.id))

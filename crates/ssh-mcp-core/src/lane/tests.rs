@@ -212,7 +212,7 @@ fn paused(policy: LagPolicy) -> Rig {
     rig
 }
 
-fn digits(range: std::ops::Range<usize>) -> String {
+fn digits(range: Range<usize>) -> String {
     range.map(|n| char::from(b'0' + (n % 10) as u8)).collect()
 }
 

@@ -7,7 +7,12 @@ mod driver;
 mod mux;
 mod source;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use ssh_mcp_core::{
     history::History,
@@ -159,12 +164,17 @@ pub enum OpenLaneError {
 pub(crate) struct Lanes {
     by_id: Mutex<BTreeMap<SubId, Arc<LaneEntry>>>,
     all: Arc<Quota>,
-    totals: Totals,
+    totals: Mutex<HashMap<Owner, Arc<Totals>>>,
 }
 
 impl Lanes {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { by_id: Mutex::default(), all: Quota::new(limit), totals: Totals::default() }
+        Self { by_id: Mutex::default(), all: Quota::new(limit), totals: Mutex::default() }
+    }
+
+    /// What the owner's closed lanes have done.
+    fn totals(&self, owner: &Owner) -> Arc<Totals> {
+        Arc::clone(self.totals.lock().entry(owner.clone()).or_default())
     }
 
     fn snapshot(&self) -> Vec<Arc<LaneEntry>> {
@@ -300,7 +310,7 @@ impl Engine {
         peers.sort_unstable_by_key(|peer| Arc::as_ptr(peer));
         peers.dedup_by_key(|peer| Arc::as_ptr(peer));
         LaneSums {
-            sums: self.lanes.totals.with(reports.iter().map(|report| &report.stats)),
+            sums: self.lanes.totals(owner).with(reports.iter().map(|report| &report.stats)),
             lanes: lanes.len() as u64,
             queue_depth_max: reports.iter().map(|report| report.queue_depth).max().unwrap_or(0),
             waiting: peers.iter().map(|peer| peer.turns.len() as u64).sum(),
@@ -324,13 +334,19 @@ impl Engine {
         LaneClosed { resource: entry.resource, life, grace: entry.source.grace().filter(|_| releasing) }
     }
 
+    /// Closes a lane whose request has ended: nobody is there to hear a last word.
+    pub fn close_silently(&self, entry: &Arc<LaneEntry>) {
+        _ = self.close_lane(entry, Reason::PeerGone);
+        entry.lane.withhold_farewell();
+    }
+
     /// Closes a lane; the winner gives back all that it took up.
     pub(crate) fn close_lane(&self, entry: &Arc<LaneEntry>, reason: Reason) -> Closing {
         let closing = entry.lane.close(self.clock.now(), reason);
         if closing == Closing::Won {
             self.lanes.by_id.lock().remove(&entry.id);
             entry.peer.lanes.leave(&entry.id);
-            self.lanes.totals.add(&entry.lane.report().stats);
+            self.lanes.totals(&entry.owner).add(&entry.lane.report().stats);
             let hold = entry.hold.lock().take();
             drop(hold);
         }
@@ -341,8 +357,7 @@ impl Engine {
     pub(crate) fn sweep_peers(&self) {
         for lane in self.lanes.snapshot() {
             if lane.outlet.is_closed() || lane.peer.lanes.has_ended() {
-                _ = self.close_lane(&lane, Reason::PeerGone);
-                lane.lane.withhold_farewell();
+                self.close_silently(&lane);
             }
         }
     }

@@ -12,7 +12,6 @@ use std::{
 use ssh_mcp_core::{
     lane::{Asks, Delivery, Handed},
     port::Message,
-    reason::Reason,
 };
 
 use super::LaneEntry;
@@ -30,9 +29,8 @@ pub(crate) async fn mux(peer: Arc<Peer>, clock: Clock, engine: Weak<Engine>) {
                     let asks = lane.lane.sent(clock.now(), &lane.subject(), handed);
                     if handed == Handed::Refused {
                         if let Some(engine) = engine.upgrade() {
-                            _ = engine.close_lane(&lane, Reason::PeerGone);
+                            engine.close_silently(&lane);
                         }
-                        lane.lane.withhold_farewell();
                     } else if asks == Asks::Now {
                         peer.turns.ask(Turn::Lane(Arc::clone(&lane)));
                     }

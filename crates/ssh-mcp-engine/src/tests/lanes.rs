@@ -316,7 +316,7 @@ async fn a_hundred_clients_that_vanish_leave_no_lane_and_no_task() {
         for client in &clients {
             rig.lane(client, shell.spec.id, payload());
             let outlet = Arc::new(client.outlet.clone());
-            std::mem::forget(rig.engine.watch_list(&rig.owner, client.peer(), outlet));
+            std::mem::forget(rig.engine.watch_list(&rig.owner, client.peer(), outlet, None));
         }
         drop(clients);
         rig.pass(ms(10)).await;
@@ -426,8 +426,8 @@ async fn the_list_is_told_at_most_once_a_second_and_to_its_owner() {
     let (client, stranger) = (Client::of(&rig.engine), Client::of(&rig.engine));
     let other = ssh_mcp_core::owner::Owner::token("other");
     let _watches = [
-        rig.engine.watch_list(&rig.owner, client.peer(), Arc::new(client.outlet.clone())),
-        rig.engine.watch_list(&other, stranger.peer(), Arc::new(stranger.outlet.clone())),
+        rig.engine.watch_list(&rig.owner, client.peer(), Arc::new(client.outlet.clone()), None),
+        rig.engine.watch_list(&other, stranger.peer(), Arc::new(stranger.outlet.clone()), None),
     ];
     let session = rig.connect().await;
     rig.pass(ms(100)).await;

@@ -9,15 +9,16 @@ use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, Resourc
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, Origin, View, Window},
-    id::{CommandId, SessionId, ShellId},
+    id::{CommandId, SessionId, ShellId, SubId},
     kind::command::Status,
+    lane::{Characters, Form, Ranges, Take},
     owner::Owner,
     port::Directory,
     registry::{Command, Entry, Expiry, Found, HealthWord, Session, Shell},
     text,
-    uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri},
+    uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri, UriError, UriFault},
 };
-use ssh_mcp_engine::{Engine, Missing, Observable, Peer};
+use ssh_mcp_engine::{Engine, LaneEntry, Missing, Observable, Peer};
 
 use crate::{
     cx::rfc3339,
@@ -51,13 +52,13 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let shell = reader.engine.shell(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Shell(&shell));
             shell.active.touch(reader.engine.clock().now());
-            reader.stream(text, &uri, resource, &shell.history, shell_meta(&shell))
+            reader.stream(text, &uri, resource, &shell.history, shell_meta(&shell))?
         }
         Scheme::Command => {
             let id = CommandId::from(resource.id);
             let command = reader.engine.command(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Command(&command));
-            reader.stream(text, &uri, resource, &command.history, command_meta(&command))
+            reader.stream(text, &uri, resource, &command.history, command_meta(&command))?
         }
         Scheme::Session => {
             let id = SessionId::from(resource.id);
@@ -91,7 +92,7 @@ impl Reader<'_> {
         resource: Resource,
         history: &ByteHistory,
         mut meta: JsonObject,
-    ) -> ResourceContents {
+    ) -> Result<ResourceContents, ErrorData> {
         let query = &uri.query;
         let cap = self.engine.settings().output_cap;
         let cut = Cut {
@@ -105,7 +106,9 @@ impl Reader<'_> {
             encoding: query.encoding,
             escapes: query.escapes,
         };
+        let lane = query.lane.map(|id| self.lane(asked, id, query.cursor, resource)).transpose()?;
         let Piece { window, more } = match (query.cursor, self.peer) {
+            (CursorAt::Auto | CursorAt::Base, _) if let Some(lane) = &lane => self.through(lane, &cut),
             (CursorAt::Auto, Some(peer)) => {
                 let mut claimed = None;
                 let (start, _) = peer.cursor(resource).claim(|at| {
@@ -147,7 +150,51 @@ impl Reader<'_> {
                 ResourceContents::text(body, asked).with_mime_type(uri.scheme.row().mime)
             }
         };
-        contents.with_meta(MetaObject(meta))
+        Ok(contents.with_meta(MetaObject(meta)))
+    }
+
+    /// The lane a read names: one of the caller's, on this resource, that is read from.
+    fn lane(
+        &self,
+        asked: &str,
+        id: SubId,
+        cursor: CursorAt,
+        resource: Resource,
+    ) -> Result<Arc<LaneEntry>, ErrorData> {
+        let bad = |field, value: String, expected| {
+            failure::bad_uri(asked, &UriError { kind: UriFault::BadQuery, field, value, expected })
+        };
+        if let CursorAt::At(at) = cursor {
+            return Err(bad("cursor", at.to_string(), "auto with a sub_id; sub_replay moves a lane back"));
+        }
+        let lane = self.engine.lane(self.owner, id).filter(|lane| lane.resource == resource);
+        match lane {
+            Some(lane) if lane.form == Form::Pull => Ok(lane),
+            Some(_) => {
+                Err(bad("sub_id", id.to_string(), "a lane that is read from; this one brings its bytes"))
+            }
+            None => Err(bad("sub_id", id.to_string(), "the SUB_ID of one of your lanes on this resource")),
+        }
+    }
+
+    /// What a lane has not been read yet, through its filter.
+    fn through(&self, lane: &LaneEntry, cut: &Cut<'_>) -> Piece {
+        let characters = match cut.encoding {
+            Encoding::Base64 => Characters::Any,
+            Encoding::Text => Characters::Whole,
+        };
+        let take = Take { max: cut.max, view: cut.view, characters };
+        let mut plain = None;
+        let ranges = lane.read(self.engine.clock().now(), take, |at| {
+            let piece = plain.insert(cut.from(at));
+            (piece.window.start, piece.window.next)
+        });
+        match (ranges, plain) {
+            (Some(Ranges { window, more }), _) => Piece { window, more },
+            (None, Some(piece)) => piece,
+            // One of the two is always there.
+            (None, None) => cut.all_held(),
+        }
     }
 
     /// A read from a place the caller named: the automatic cursor follows if nothing lies between, and if the view left
@@ -168,35 +215,44 @@ impl Reader<'_> {
 
     /// A session's health.
     fn snapshot(&self, asked: &str, session: &Session) -> ResourceContents {
-        let spec = &session.spec;
         let stated = session.health.read();
-        let health = &stated.value;
-        let ended = session.ended();
-        let word = if ended.is_some() { HealthWord::Disconnected } else { health.word };
-        let mut body = json!({
-            "session_id": spec.id, "host": spec.target.address.host, "port": spec.target.address.port,
-            "username": spec.target.username, "healthy": word == HealthWord::Healthy, "status": word.as_str(),
-            "last_health_check": rfc3339(self.engine, health.checked), "persistent": spec.expiry == Expiry::Never,
-            "active_refs": session.life.snapshot().refs, "last_seq": stated.seq,
-        });
         let mut meta = JsonObject::new();
         meta.insert("kind".into(), Scheme::Session.as_str().into());
-        meta.insert("status".into(), word.as_str().into());
+        meta.insert("status".into(), word(session).as_str().into());
         meta.insert("last_seq".into(), stated.seq.into());
-        if let Value::Object(body) = &mut body {
-            body.extend(spec.agent.clone().map(|agent| ("agent_id".to_owned(), agent.into())));
-            let rtt = health.round_trip.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
-            body.extend(rtt.map(|rtt| ("rtt_ms".to_owned(), rtt.into())));
-            let expires = session.expires().filter(|_| ended.is_none());
-            body.extend(expires.map(|at| ("expires_at".to_owned(), rfc3339(self.engine, at).into())));
-        }
-        if let Some((reason, _)) = ended {
+        if let Some((reason, _)) = session.ended() {
             meta.insert("reason".into(), reason.as_str().into());
         }
-        ResourceContents::text(body.to_string(), asked)
+        ResourceContents::text(session_body(self.engine, session).to_string(), asked)
             .with_mime_type(Scheme::Session.row().mime)
             .with_meta(MetaObject(meta))
     }
+}
+
+fn word(session: &Session) -> HealthWord {
+    if session.ended().is_some() { HealthWord::Disconnected } else { session.health.load().word }
+}
+
+/// What is known of a session's health, as its resource shows it.
+pub(crate) fn session_body(engine: &Engine, session: &Session) -> Value {
+    let spec = &session.spec;
+    let stated = session.health.read();
+    let health = &stated.value;
+    let word = word(session);
+    let mut body = json!({
+        "session_id": spec.id, "host": spec.target.address.host, "port": spec.target.address.port,
+        "username": spec.target.username, "healthy": word == HealthWord::Healthy, "status": word.as_str(),
+        "last_health_check": rfc3339(engine, health.checked), "persistent": spec.expiry == Expiry::Never,
+        "active_refs": session.life.snapshot().refs, "last_seq": stated.seq,
+    });
+    if let Value::Object(body) = &mut body {
+        body.extend(spec.agent.clone().map(|agent| ("agent_id".to_owned(), agent.into())));
+        let rtt = health.round_trip.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
+        body.extend(rtt.map(|rtt| ("rtt_ms".to_owned(), rtt.into())));
+        let expires = session.expires().filter(|_| session.ended().is_none());
+        body.extend(expires.map(|at| ("expires_at".to_owned(), rfc3339(engine, at).into())));
+    }
+    body
 }
 
 fn shell_meta(shell: &Shell) -> JsonObject {
@@ -278,7 +334,7 @@ impl Cut<'_> {
         match unfinished {
             // Such a window would never be left.
             all if all > 0 && all == window.bytes.len() && more => self.grown(from, window),
-            unfinished => Piece { window: shortened(window, unfinished), more },
+            unfinished => Piece { window: window.without_last(unfinished), more },
         }
     }
 
@@ -297,7 +353,7 @@ impl Cut<'_> {
             let whole = self.unfinished(&window) == 0;
             if whole || window.bytes.len() < size {
                 let unfinished = if whole { 0 } else { window.bytes.len() };
-                return Piece { window: shortened(window, unfinished), more };
+                return Piece { window: window.without_last(unfinished), more };
             }
         }
         // No sequence is that long: it is text after all.
@@ -330,15 +386,6 @@ impl Cut<'_> {
                 && merged.runs.iter().all(|(origin, _)| self.view.shows(*origin))
         }
     }
-}
-
-fn shortened(mut window: Window, by: usize) -> Window {
-    window.bytes.truncate(window.bytes.len().saturating_sub(by));
-    window.next -= by as u64;
-    if let Some((_, last)) = window.runs.last_mut() {
-        *last = last.saturating_sub(by);
-    }
-    window
 }
 
 /// Length of an escape sequence that is not finished at the end, or 0.

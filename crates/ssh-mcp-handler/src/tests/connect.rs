@@ -236,8 +236,10 @@ async fn lists_are_capped_and_say_so() {
     let answered = rig.ok("ssh_sessions", json!({ "max_items": 2 })).await;
     assert!(answered.text.contains("COUNT: 2 (showing 2 of 3)\n- "), "{}", answered.text);
     assert_eq!((&answered.facts["count"], &answered.facts["total"]), (&json!(2), &json!(3)));
-    let next = answered.facts["next"][0].as_str().unwrap();
-    assert_eq!(next, "ssh_disconnect_agent(agent_id=\"a2\")");
+    let next: Vec<&str> =
+        answered.facts["next"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(next[0].starts_with("sub_open uri=session://"), "{next:?}");
+    assert_eq!(next[1], "ssh_disconnect_agent(agent_id=\"a2\")");
     let answered = rig.ok("ssh_sessions", json!({ "agent_id": "a2" })).await;
     assert_eq!((answered.fact("agent_id_filter"), &answered.facts["total"]), ("a2".into(), &json!(1)));
 }

@@ -114,6 +114,7 @@ async fn automatic_reads_give_each_byte_once_and_never_twice() {
         shared: Arc::clone(&rig.shared),
         owner: rig.owner.clone(),
         peer: ssh_mcp_engine::Peer::new(),
+        outlet: ssh_mcp_testkit::outlet::RecordedOutlet::new(),
     };
     assert_eq!(other.read(&uri(&command, "?cursor=auto&stream=merged")).unwrap().0, "aaaabbbbcccc");
 }

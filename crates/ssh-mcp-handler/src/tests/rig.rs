@@ -8,14 +8,16 @@ use rmcp::model::{CallToolResult, ErrorData};
 use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
-use ssh_mcp_testkit::host::ScriptedHost;
+use ssh_mcp_testkit::{host::ScriptedHost, outlet::RecordedOutlet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Shared,
     call::{self, Request},
     cx::Cx,
+    outlet::Encodings,
     progress::Progress,
+    push::Push,
     resources::{self, Reader},
 };
 
@@ -25,6 +27,7 @@ pub(crate) struct Rig {
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Owner,
     pub(crate) peer: Arc<Peer>,
+    pub(crate) outlet: RecordedOutlet,
 }
 
 /// What a tool answered.
@@ -48,13 +51,19 @@ impl Rig {
     /// This way to hosts.
     pub(crate) fn over(connector: Arc<dyn Connector>, host: ScriptedHost, settings: Settings) -> Self {
         let engine = Engine::start(Arc::new(settings), Ports { connector }, 1);
-        Self { host, shared: Shared::new(engine), owner: Owner::local(), peer: Peer::new() }
+        Self {
+            host,
+            shared: Shared::new(engine),
+            owner: Owner::local(),
+            peer: Peer::new(),
+            outlet: RecordedOutlet::new(),
+        }
     }
 
     /// The same server as another owner sees it, over a connection of its own.
     pub(crate) fn as_owner(&self, name: &str) -> Self {
         let (host, shared) = (self.host.clone(), Arc::clone(&self.shared));
-        Self { host, shared, owner: Owner::token(name), peer: Peer::new() }
+        Self { host, shared, owner: Owner::token(name), peer: Peer::new(), outlet: RecordedOutlet::new() }
     }
 
     pub(crate) fn cx(&self, cancelled: CancellationToken) -> Cx {
@@ -62,8 +71,15 @@ impl Rig {
             engine: Arc::clone(&self.shared.engine),
             catalogue: Arc::clone(&self.shared.catalogue),
             owner: self.owner.clone(),
+            push: Some(self.push()),
             progress: Progress::new(None, cancelled),
         }
+    }
+
+    /// How its client hears of its lanes.
+    pub(crate) fn push(&self) -> Push {
+        let encodings = Some(Encodings::Utf8);
+        Push { peer: Arc::clone(&self.peer), outlet: Arc::new(self.outlet.clone()), encodings }
     }
 
     /// The raw answer of a call.
@@ -92,6 +108,13 @@ impl Rig {
             panic!("{tool}: {fault} is not in the text\n{}", answered.text);
         }
         answered
+    }
+
+    /// A call that works, of a tool whose text is shorter than its structure.
+    pub(crate) async fn loosely(&self, tool: &str, arguments: Value) -> Answered {
+        let result = self.raw(tool, arguments, None).await.unwrap();
+        assert_eq!(result.is_error, Some(false), "{tool}: {result:?}");
+        Answered::of(&result)
     }
 
     /// A call that fails, and its code.

@@ -14,6 +14,8 @@ use tokio::{
 use super::rig::{Rig, settings};
 use crate::{Handler, Transport};
 
+pub(crate) const LIST: &str = "notifications/resources/list_changed";
+
 /// A client that writes and reads lines.
 pub(crate) struct Client {
     lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
@@ -21,8 +23,11 @@ pub(crate) struct Client {
     /// Ends with the client.
     _server: JoinSet<()>,
     next: u64,
-    /// What came besides answers.
+    /// What came besides answers and [`LIST`].
     pub(crate) notifications: Vec<Value>,
+    pub(crate) lists: Vec<Value>,
+    /// What the client declares of itself.
+    capabilities: Value,
     /// `_meta` that each request carries.
     meta: Value,
 }
@@ -43,7 +48,16 @@ impl Client {
         });
         let (output, input) = tokio::io::split(ours);
         let lines = BufReader::new(output).lines();
-        Self { lines, input, _server: server, next: 0, notifications: Vec::new(), meta: json!({}) }
+        Self {
+            lines,
+            input,
+            _server: server,
+            next: 0,
+            notifications: Vec::new(),
+            lists: Vec::new(),
+            capabilities: json!({}),
+            meta: json!({}),
+        }
     }
 
     /// A client of the era with `initialize`.
@@ -54,7 +68,7 @@ impl Client {
     async fn initialized(self, version: &str) -> (Self, Value) {
         let mut client = self;
         let params = json!({
-            "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "t", "version": "1" },
+            "protocolVersion": version, "capabilities": client.capabilities, "clientInfo": { "name": "t", "version": "1" },
         });
         let answer = client.ask("initialize", params).await;
         client.send(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
@@ -62,7 +76,7 @@ impl Client {
     }
 
     /// A client of the era without.
-    fn modern(rig: &Rig) -> Self {
+    pub(crate) fn modern(rig: &Rig) -> Self {
         Self::connect(rig).without_handshake()
     }
 
@@ -71,9 +85,27 @@ impl Client {
         client.meta = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "1" },
-            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientCapabilities": client.capabilities,
         });
         client
+    }
+
+    /// A client whose requests stand alone.
+    pub(crate) fn over_http_alone(rig: &Rig) -> Self {
+        Self::over(rig, Transport::HttpStateless).without_handshake()
+    }
+
+    /// Clients that take bytes in notifications.
+    pub(crate) async fn legacy_inline(rig: &Rig) -> Self {
+        let mut client = Self::connect(rig);
+        client.capabilities = inline();
+        client.initialized("2025-11-25").await.0
+    }
+
+    pub(crate) fn modern_inline(rig: &Rig) -> Self {
+        let mut client = Self::connect(rig);
+        client.capabilities = inline();
+        client.without_handshake()
     }
 
     pub(crate) async fn send(&mut self, message: Value) {
@@ -100,11 +132,38 @@ impl Client {
             if message["id"] == id {
                 return message;
             }
-            self.notifications.push(message);
+            self.note(message);
         }
     }
 
-    async fn ask(&mut self, method: &str, params: Value) -> Value {
+    /// That a list has changed is told between anything, so it is kept apart.
+    fn note(&mut self, message: Value) {
+        match message["method"] == LIST {
+            true => self.lists.push(message),
+            false => self.notifications.push(message),
+        }
+    }
+
+    /// The next notification of a method; others that come before it are kept.
+    pub(crate) async fn notification(&mut self, method: &str) -> Value {
+        loop {
+            let kept = if method == LIST { &mut self.lists } else { &mut self.notifications };
+            if let Some(at) = kept.iter().position(|message| message["method"] == method) {
+                return kept.remove(at);
+            }
+            let line = self.lines.next_line().await.unwrap().expect("the server hung up");
+            self.note(serde_json::from_str(&line).unwrap());
+        }
+    }
+
+    /// Whatever comes within so long.
+    pub(crate) async fn listen_for(&mut self, time: Duration) {
+        while let Ok(line) = tokio::time::timeout(time, self.lines.next_line()).await {
+            self.note(serde_json::from_str(&line.unwrap().expect("the server hung up")).unwrap());
+        }
+    }
+
+    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> Value {
         let id = self.request(method, params).await;
         self.answer(id).await
     }
@@ -115,12 +174,18 @@ impl Client {
     }
 }
 
+fn inline() -> Value {
+    json!({ "experimental": { "ssh_inline_push": { "version": "1", "encodings": ["base64", "utf8"] } } })
+}
+
 fn to_example() -> Value {
     json!({ "address": "h", "username": "u", "reuse": "force_new" })
 }
 
 fn capabilities() -> Value {
-    json!({ "tools": {}, "resources": {}, "prompts": {}, "completions": {} })
+    let inline = json!({ "version": "1", "max_bytes_per_notify": 32768, "schemes": ["shell", "command"] });
+    json!({ "tools": {}, "resources": { "subscribe": true, "listChanged": true }, "prompts": {}, "completions": {},
+        "experimental": { "ssh_inline_push": inline } })
 }
 
 #[tokio::test]
@@ -282,7 +347,13 @@ async fn progress_is_told_to_who_asks_and_never_falls() {
     let rig = Rig::with(host, settings());
     let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
     client.call("ssh_connect", to_example(), json!({ "progressToken": "p1" })).await;
-    let told: Vec<Value> = client.notifications.iter().map(|message| message["params"].clone()).collect();
+    let of_progress = |client: &Client| -> Vec<Value> {
+        let all = client.notifications.iter();
+        all.filter(|message| message["method"] == "notifications/progress")
+            .map(|message| message["params"].clone())
+            .collect()
+    };
+    let told = of_progress(&client);
     assert_eq!(told.len(), 4, "{told:?}");
     assert!(
         told.iter().all(|params| params["progressToken"] == "p1" && params["message"] == "connecting"),
@@ -293,7 +364,7 @@ async fn progress_is_told_to_who_asks_and_never_falls() {
 
     client.notifications.clear();
     client.call("ssh_connect", to_example(), json!({})).await;
-    assert_eq!(client.notifications, [json!(null); 0]);
+    assert_eq!(of_progress(&client), [json!(null); 0]);
 }
 
 #[tokio::test(start_paused = true)]

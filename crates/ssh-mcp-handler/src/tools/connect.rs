@@ -71,7 +71,6 @@ struct ConnectArgs {
     address: Option<String>,
     /// Account; needed with address.
     username: Option<String>,
-    /// Password.
     password: Option<String>,
     /// Private key file on the server's machine.
     key_path: Option<String>,

@@ -8,6 +8,7 @@ pub(crate) mod exec;
 mod process;
 pub(crate) mod resources;
 pub(crate) mod shell;
+pub(crate) mod sub;
 
 use rmcp::model::{JsonObject, ToolAnnotations};
 use ssh_mcp_core::{port::BoxFuture, settings::Settings, uri::Scheme};
@@ -16,7 +17,7 @@ use crate::{cx::Cx, failure::Failure, reply::Reply};
 
 /// Every tool, in the order of `tools/list`.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    [connect::ROWS, exec::ROWS, shell::ROWS, resources::ROWS].into_iter().flatten()
+    [connect::ROWS, exec::ROWS, shell::ROWS, sub::ROWS, resources::ROWS].into_iter().flatten()
 }
 
 /// Everything the product knows about a tool by itself.
@@ -90,6 +91,8 @@ pub(crate) enum Set {
     Exec,
     /// Interactive shells.
     Shell,
+    /// Lanes.
+    Sub,
     /// What most work needs.
     Core,
 }
@@ -101,6 +104,7 @@ impl Set {
             Self::Connection => "connection",
             Self::Exec => "exec",
             Self::Shell => "shell",
+            Self::Sub => "sub",
             Self::Core => "core",
         }
     }

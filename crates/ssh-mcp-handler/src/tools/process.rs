@@ -25,7 +25,6 @@ pub(super) struct ContextArgs {
     /// Directory; ~ is home.
     #[schemars(length(min = 1))]
     cwd: Option<String>,
-    /// Environment variables.
     env: Option<BTreeMap<String, String>>,
     /// Instead of the login shell.
     #[schemars(length(min = 1))]

@@ -173,6 +173,7 @@ async fn list(cx: &Cx, args: ListArgs) -> Result<Answer<ListBody>, Failure> {
     let most = cx.list_items(args.max_items);
     let mut total = 0;
     let mut resources = Vec::new();
+    let mut leaks = Vec::new();
     for directory in cx.engine.registries().directories() {
         let scheme = directory.scheme();
         if args.kind.is_some_and(|kind| Scheme::from(kind) != scheme) {
@@ -181,11 +182,12 @@ async fn list(cx: &Cx, args: ListArgs) -> Result<Answer<ListBody>, Failure> {
         for glimpse in directory.glimpses(&cx.owner).into_iter().filter(wanted) {
             total += 1;
             if resources.len() < most {
+                leaks.extend(cx.leak(Resource { scheme, id: glimpse.id }));
                 resources.push(Listed::new(cx, scheme, glimpse));
             }
         }
     }
-    Ok(Answer::new("ok", ListBody { count: resources.len(), total, resources }))
+    Ok(Answer::new("ok", ListBody { count: resources.len(), total, resources }).with_warnings(leaks))
 }
 
 /// Whether `asked` is the target or one of its parts: host, host with port, or user and host.

@@ -78,7 +78,11 @@ async fn sessions(cx: &Cx, args: SessionsArgs) -> Result<Answer<SessionsBody>, F
         count: shown.len(),
         total: alive.len(),
     };
-    Ok(Answer::new("ok", body).with_hint(leak_hint(cx)).with_next(next.unwrap_or_default()))
+    let leaks = cx.leaks_on(shown);
+    Ok(Answer::new("ok", body)
+        .with_warnings(leaks)
+        .with_hint(leak_hint(cx))
+        .with_next(next.unwrap_or_default()))
 }
 
 /// A session as lists show it.

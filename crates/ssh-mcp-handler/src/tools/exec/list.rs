@@ -116,8 +116,9 @@ async fn commands(cx: &Cx, args: CommandsArgs) -> Result<Answer<CommandsBody>, F
     let commands: Vec<Listed> = shown.iter().map(|command| listed(cx, command)).collect();
     let running = shown.iter().zip(&commands).find(|(_, listed)| listed.status == Status::Running.as_str());
     let next = running.map(|(command, _)| next::next(&cx.catalogue, After::CommandRuns(command.spec.id)));
+    let leaks: Vec<_> = shown.iter().filter_map(|command| cx.leak(command.spec.id.into())).collect();
     let body = CommandsBody { count: commands.len(), total: found.len(), commands };
-    Ok(Answer::new("ok", body).with_next(next.unwrap_or_default()))
+    Ok(Answer::new("ok", body).with_warnings(leaks).with_next(next.unwrap_or_default()))
 }
 
 fn listed(cx: &Cx, command: &Command) -> Listed {

@@ -49,7 +49,6 @@ struct RunArgs {
     address: String,
     /// Account.
     username: String,
-    /// Password.
     password: Option<String>,
     /// Private key file on the server's machine.
     key_path: Option<String>,

@@ -88,7 +88,8 @@ async fn a_running_command_is_partial_and_names_what_comes_next() {
         said.plain(),
         "SSH_EXEC_OUTPUT: RUNNING\nCOMMAND_ID: command_id\n--- stdout [nonce] (partial, empty) ---\n\
          --- stderr [nonce] (partial) ---\nhm\n\
-         NEXT: ssh_exec_output(command_id=\"command_id\", wait=true) | ssh_exec_cancel(command_id=\"command_id\")"
+         NEXT: sub_wait(uris=[\"command://command_id/output\"]) | sub_open uri=command://command_id/output | \
+         ssh_exec_output(command_id=\"command_id\", wait=true) | ssh_exec_cancel(command_id=\"command_id\")"
     );
     let before = tokio::time::Instant::now();
     let wait = json!({ "command_id": command, "wait": true, "wait_timeout_secs": 7 });

@@ -18,11 +18,12 @@ async fn a_started_command_is_named_at_once_and_says_when_its_limit_ends_it() {
     assert_eq!(
         said.plain(),
         "SSH_EXEC: STARTED\nCOMMAND_ID: command_id\nSESSION_ID: session_id\nSTARTED_AT: started_at\nENDS_AT: ends_at\n\
-         HINT: RECOMMENDED: wait with ssh_exec_output instead of asking again and again; resources/read \
-         command://command_id/output?cursor=auto gives each byte once\n\
-         NEXT: ssh_exec_output(command_id=\"command_id\", wait=true) | ssh_exec_cancel(command_id=\"command_id\")"
+         HINT: RECOMMENDED: follow command://command_id/output: subscribe with sub_open, or wait with sub_wait; do \
+         not ask again and again\n\
+         NEXT: sub_wait(uris=[\"command://command_id/output\"]) | sub_open uri=command://command_id/output | \
+         ssh_exec_output(command_id=\"command_id\", wait=true) | ssh_exec_cancel(command_id=\"command_id\")"
     );
-    assert_eq!(said.facts["next"][1], json!(format!("ssh_exec_cancel(command_id=\"{command}\")")));
+    assert_eq!(said.facts["next"][3], json!(format!("ssh_exec_cancel(command_id=\"{command}\")")));
     let since = |said: &Said, name: &str| said.fact(name).split_once('T').unwrap().1.to_owned();
     assert_ne!(since(&said, "started_at"), since(&said, "ends_at"));
     assert!(said.facts.get("stdout").is_none(), "{}", said.facts);
@@ -82,7 +83,7 @@ async fn a_wait_that_runs_out_leaves_the_command_running() {
     let said = exec(&world, &session, "slow", json!({ "wait": true })).await;
     assert_eq!(before.elapsed().as_secs(), 30);
     assert_eq!((said.status(), said.fact("stdout").as_str()), ("running", "so far"));
-    assert!(said.text.contains("ENDS_AT: ") && said.text.contains("NEXT: ssh_exec_output("), "{}", said.text);
+    assert!(said.text.contains("ENDS_AT: ") && said.text.contains(" | ssh_exec_output("), "{}", said.text);
     assert!(said.text.contains("] (partial) ---\nso far\n"), "{}", said.text);
     assert_eq!(world.host.running("slow"), 1);
     assert_eq!(world.host.signals("slow"), []);
@@ -342,7 +343,11 @@ async fn only_listed_tools_are_named_and_text_may_stand_alone() {
     let said = exec(&world, &session, "id", json!({ "release_when_no_subs": true })).await;
     assert!(said.facts.is_null());
     assert!(said.text.starts_with("SSH_EXEC: STARTED\nCOMMAND_ID: "), "{}", said.text);
-    assert!(!said.text.contains("ssh_exec_output") && !said.text.contains("NEXT:"), "{}", said.text);
+    assert!(
+        !said.text.contains("ssh_exec_output") && !said.text.contains("ssh_exec_cancel"),
+        "{}",
+        said.text
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,10 +21,12 @@ async fn input_arrives_exactly_as_given() {
         assert_eq!(written.facts.get("stdout"), None);
         assert_eq!(written.facts["running"], true);
         let hint = written.fact("hint");
-        assert!(hint.contains("wait with ssh_shell_wait_for") && hint.contains("?cursor=auto"), "{hint}");
+        assert!(hint.contains("sub_open") && hint.contains("wait with sub_wait"), "{hint}");
         assert_eq!(
             written.facts["next"],
             json!([
+                format!("sub_wait(uris=[\"shell://{}/output\"])", shell.id),
+                format!("sub_open uri=shell://{}/output", shell.id),
                 format!("resources/read shell://{}/output?cursor=auto", shell.id),
                 format!("ssh_shell_wait_for(shell_id=\"{}\")", shell.id),
                 format!("ssh_shell_read(shell_id=\"{}\")", shell.id),
@@ -219,8 +221,8 @@ async fn keys_send_what_a_terminal_sends() {
         let words: Vec<&str> = modifiers.as_array().unwrap().iter().filter_map(Value::as_str).collect();
         let line = pressed.text.lines().find(|line| line.starts_with("MODIFIERS: "));
         assert_eq!(line, (!words.is_empty()).then(|| format!("MODIFIERS: {}", words.join("+"))).as_deref());
-        assert!(pressed.fact("hint").contains("ssh_shell_wait_for"));
-        assert!(pressed.facts["next"][0].as_str().unwrap().starts_with("resources/read shell://"));
+        assert!(pressed.fact("hint").contains("sub_wait"));
+        assert!(pressed.facts["next"][2].as_str().unwrap().starts_with("resources/read shell://"));
     }
 }
 

@@ -44,7 +44,7 @@ async fn a_new_shell_says_what_it_is_and_what_it_printed_first() {
         assert_eq!(answered.facts.get(absent), None);
     }
     assert!(answered.fact("hint").contains(&format!("shell://{}/output", shell.id)));
-    assert_eq!(answered.facts["next"][0], json!(format!("ssh_shell_write(shell_id=\"{}\")", shell.id)));
+    assert_eq!(answered.facts["next"][2], json!(format!("ssh_shell_write(shell_id=\"{}\")", shell.id)));
     let pty = Pty { term: "vt100".into(), size: PtySize { cols: 132, rows: 43 } };
     assert_eq!(starts(&shell.rig), [Start::Shell { pty }]);
     // It was a look: the first read gives it again.

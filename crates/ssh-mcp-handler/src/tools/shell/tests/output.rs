@@ -188,7 +188,12 @@ async fn a_wait_ends_at_the_first_text_that_appears_and_leaves_the_rest() {
     }
     let next: Vec<&str> =
         at_once.facts["next"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(next[0].starts_with("ssh_shell_write(") && next[2].starts_with("ssh_shell_close("), "{next:?}");
+    assert!(
+        next[0].starts_with("sub_wait(uris=[\"shell://")
+            && next[2].starts_with("ssh_shell_write(")
+            && next[4].starts_with("ssh_shell_close("),
+        "{next:?}"
+    );
 
     let across = await_text(&shell, json!(["password: "])).await;
     assert_eq!(across.fact("stdout"), ": ann\npassword: ");
@@ -227,7 +232,7 @@ async fn a_wait_without_a_match_shows_what_came_and_why_it_ended() {
     let late = await_text(&shell, json!(["z"])).await;
     assert_eq!((late.header(), late.fact("stdout").as_str()), ("SSH_SHELL_WAIT_FOR: TIMEOUT", "a\n"));
     assert_eq!(late.facts.get("matched_pattern"), None);
-    assert!(late.facts["next"][0].as_str().unwrap().starts_with("ssh_shell_wait_for("));
+    assert!(late.facts["next"][2].as_str().unwrap().starts_with("ssh_shell_wait_for("));
     let ended = shell.ok("ssh_shell_wait_for", json!({ "patterns": ["z"], "timeout_secs": 60 })).await;
     assert_eq!((ended.header(), ended.fact("stdout").as_str()), ("SSH_SHELL_WAIT_FOR: CLOSED", "b\n"));
     assert_eq!(ended.facts.get("next"), None);

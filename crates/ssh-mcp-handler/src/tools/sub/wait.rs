@@ -1,0 +1,614 @@
+//! `sub_wait`: news of several resources in one blocking call, for hosts that show no notification to their model.
+//!
+//! Waiting takes nothing. What is shown is claimed afterwards, from the automatic cursor of the connection, an explicit
+//! one, or through a lane, so that each byte is shown once and none is passed over.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ssh_mcp_core::{
+    history::{ByteHistory, History, Window},
+    lane::{Characters, Filter, Ranges, Take, millis},
+    settings::Settings,
+    text,
+    uri::{self, CursorAt, Resource, Uri},
+};
+use ssh_mcp_engine::{Place, Source, Until, WaitItem, WaitOver};
+
+use super::{Effect, Key, Reach, Repeat, Row, Set, bad_filter, call};
+use crate::{
+    args::{Arguments, shown},
+    cx::Cx,
+    failure::Failure,
+    next::{self, After},
+    progress::{Beat, EVERY_5_S, Waiting},
+    push,
+    reply::{Answer, Body, Shown, Text},
+    resources,
+};
+
+pub(super) const ROW: Row = Row {
+    name: "sub_wait",
+    title: "Wait for news",
+    description: "Waits until one of several resources has news and returns it, each byte once: the way to follow \
+                  commands and shells without polling. TIMEOUT: nothing was taken; call again and it goes on from there. \
+                  What max_output_bytes leaves out of the middle says which cursor fetches it.",
+    effect: Effect::ReadOnly,
+    repeat: Repeat::Counts,
+    reach: Reach::Held,
+    key: Key::Ignored,
+    sets: &[Set::Sub, Set::Core],
+    makes: None,
+    call: call!(wait, WaitArgs, WaitBody),
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WaitArgs {
+    /// Resource URIs; ?cursor=N starts there.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    uris: Vec<String>,
+    /// Lanes, with their filter.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    sub_ids: Vec<String>,
+    until: Option<UntilWord>,
+    /// Regular expressions for match.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    patterns: Vec<String>,
+    /// Silence for quiet.
+    #[serde(default = "five_hundred")]
+    quiet_ms: u64,
+    /// At most 300.
+    #[serde(default = "twenty_five")]
+    timeout_secs: u64,
+    #[schemars(range(min = 1))]
+    max_output_bytes: Option<u64>,
+    #[serde(default = "yes")]
+    strip_ansi: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum UntilWord {
+    News,
+    End,
+    Quiet,
+    Match,
+}
+
+fn five_hundred() -> u64 {
+    500
+}
+
+fn twenty_five() -> u64 {
+    25
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Arguments for WaitArgs {
+    fn defaults(settings: &Settings) -> Vec<(&'static str, Value)> {
+        vec![("until", json!("news")), ("max_output_bytes", json!(settings.output_default))]
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct WaitBody {
+    waited_ms: u64,
+    items: Vec<ItemBody>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ItemBody {
+    uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub_id: Option<String>,
+    kind: &'static str,
+    status: &'static str,
+    delta: String,
+    cursor: u64,
+    more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched_pattern: Option<String>,
+    /// Bytes shown.
+    bytes: u64,
+    /// Bytes that were new.
+    total: u64,
+}
+
+impl Body for WaitBody {
+    const STATUSES: &'static [&'static str] = &["news", "ended", "quiet", "matched", "timeout"];
+
+    fn write(&self, text: &mut Text) {
+        text.key("WAITED_MS", self.waited_ms);
+        for item in &self.items {
+            text.item(item.line());
+        }
+        for (at, item) in self.items.iter().enumerate().filter(|(_, item)| !item.delta.is_empty()) {
+            let name = if self.items.len() == 1 { "data".to_owned() } else { format!("data {at}") };
+            text.block(&name, &Shown::whole(item.delta.clone()));
+        }
+    }
+}
+
+impl ItemBody {
+    fn line(&self) -> String {
+        let mut line = format!(
+            "{} [{}] {} cursor={} bytes={} total={}",
+            self.uri, self.status, self.kind, self.cursor, self.bytes, self.total
+        );
+        line.extend(self.sub_id.iter().map(|id| format!(" sub_id={id}")));
+        line.extend(self.gap_bytes.iter().map(|gap| format!(" gap={gap}")));
+        line.extend(self.exit_code.iter().map(|code| format!(" exit={code}")));
+        line.extend(self.reason.iter().map(|reason| format!(" reason={reason}")));
+        line.extend(self.matched_pattern.iter().map(|pattern| format!(" matched={pattern}")));
+        if self.more {
+            line.push_str(" more=true");
+        }
+        line
+    }
+}
+
+/// One resource of the call, and where what is new begins.
+struct Item {
+    wait: WaitItem,
+    from: From,
+}
+
+/// What is claimed, and of whom.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// The connection's automatic cursor.
+    Auto,
+    /// A place the caller named.
+    Explicit(u64),
+    /// The lane of the item.
+    Lane,
+}
+
+async fn wait(cx: &Cx, args: WaitArgs) -> Result<Answer<WaitBody>, Failure> {
+    let items = args.items(cx)?;
+    let until = args.until()?;
+    let patience = Duration::from_secs(args.timeout_secs).min(LONGEST);
+    let clock = cx.engine.clock();
+    let began = clock.now();
+    let elapsed = || clock.now().saturating_sub(began);
+    let waits: Vec<WaitItem> = items.iter().map(|item| item.wait.clone()).collect();
+    let beat = || Beat {
+        progress: elapsed().as_secs(),
+        total: Some(patience.as_secs()),
+        message: "waiting for news".into(),
+    };
+    let work = cx.engine.await_items(&waits, &until, patience);
+    let over = match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
+        Waiting::Done(over) => over,
+        Waiting::Cancelled => WaitOver::Patience,
+    };
+    let budget = cx.output_bytes(args.max_output_bytes);
+    let bodies = match over {
+        WaitOver::Patience => items.iter().map(Item::untouched).collect(),
+        WaitOver::News | WaitOver::Ended | WaitOver::Quiet | WaitOver::Matched { .. } => {
+            args.claim(cx, &items, over, budget).await
+        }
+    };
+    let status = match over {
+        WaitOver::News => "news",
+        WaitOver::Ended => "ended",
+        WaitOver::Quiet => "quiet",
+        WaitOver::Matched { .. } => "matched",
+        WaitOver::Patience => "timeout",
+    };
+    let answer = Answer::new(status, WaitBody { waited_ms: millis(elapsed()), items: bodies });
+    Ok(match over {
+        WaitOver::Ended => answer,
+        WaitOver::News | WaitOver::Quiet | WaitOver::Matched { .. } | WaitOver::Patience => {
+            let live: Vec<Resource> =
+                items.iter().filter(|item| !item.has_ended()).map(Item::resource).collect();
+            answer.with_next(next::next(&cx.catalogue, After::Waited(&live)))
+        }
+    })
+}
+
+/// Longest wait of one call.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Longest expression.
+const LONGEST_PATTERN: usize = 1024;
+
+impl WaitArgs {
+    fn items(&self, cx: &Cx) -> Result<Vec<Item>, Failure> {
+        if self.uris.is_empty() && self.sub_ids.is_empty() {
+            return Err(Failure::argument(
+                "uris or sub_ids must name at least one resource or lane; both are empty",
+            ));
+        }
+        let mut items = Vec::new();
+        for (at, text) in self.uris.iter().enumerate() {
+            let uri = uri::parse(text).map_err(|error| {
+                let got = shown("uris", &json!(text));
+                Failure::argument(format!(
+                    "uris[{at}]: {} must be {}; got {got}",
+                    error.field, error.expected
+                ))
+            })?;
+            items.push(Item::of_uri(cx, text, &uri)?);
+        }
+        for id in &self.sub_ids {
+            let lane = cx.lane(id)?;
+            let wait = WaitItem { source: lane.source().clone(), place: Place::Lane(lane) };
+            items.push(Item { wait, from: From::Lane });
+        }
+        Ok(items)
+    }
+
+    fn until(&self) -> Result<Until, Failure> {
+        let word =
+            self.until.unwrap_or(if self.patterns.is_empty() { UntilWord::News } else { UntilWord::Match });
+        match (word, self.patterns.is_empty()) {
+            (UntilWord::Match, true) => {
+                Err(Failure::argument("patterns must hold 1 to 16 texts with until=match"))
+            }
+            (UntilWord::News | UntilWord::End | UntilWord::Quiet, false) => {
+                Err(Failure::argument("patterns are only for until=match"))
+            }
+            (UntilWord::News, true) => Ok(Until::News),
+            (UntilWord::End, true) => Ok(Until::End),
+            (UntilWord::Quiet, true) => {
+                Ok(Until::Quiet(Duration::from_millis(self.quiet_ms.clamp(10, 60_000))))
+            }
+            (UntilWord::Match, false) => {
+                let compiled = self.patterns.iter().enumerate().map(|(at, pattern)| {
+                    Filter::compile(pattern, LONGEST_PATTERN)
+                        .map_err(|error| bad_filter(&format!("patterns[{at}]"), &error))
+                });
+                Ok(Until::Match(compiled.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+
+    /// Takes what is new of every item and shows it within the budget.
+    async fn claim(&self, cx: &Cx, items: &[Item], over: WaitOver, budget: usize) -> Vec<ItemBody> {
+        let claims: Vec<Claim> = items.iter().map(|item| item.claim(cx)).collect();
+        let shares = shares(budget, claims.iter().map(Claim::size));
+        let mut bodies = Vec::new();
+        for ((at, item), (claim, share)) in items.iter().enumerate().zip(claims.iter().zip(shares)) {
+            let mut body = item.untouched();
+            claim.show(cx, item, share, self.strip_ansi, &mut body).await;
+            if let WaitOver::Matched { item, pattern } = over
+                && item == at
+            {
+                body.matched_pattern = self.patterns.get(pattern).cloned();
+            }
+            bodies.push(body);
+        }
+        bodies
+    }
+}
+
+impl Item {
+    fn of_uri(cx: &Cx, text: &str, uri: &Uri) -> Result<Self, Failure> {
+        let source = match uri.resource() {
+            Some(resource) => cx.engine.source(&cx.owner, resource).map_err(Failure::no_resource)?,
+            None => return Err(Failure::no_resource(push::unknown(&cx.engine, &cx.owner, uri))),
+        };
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        let names_zero = query.split('&').any(|pair| pair == "cursor=0");
+        let (from, behind) = match (uri.query.cursor, &cx.push) {
+            (CursorAt::At(at), _) => (From::Explicit(at), at),
+            (CursorAt::Base, _) if names_zero => (From::Explicit(0), 0),
+            (CursorAt::Base | CursorAt::Auto, Some(push)) => {
+                (From::Auto, push.peer.cursor(source.resource()).value())
+            }
+            // Nobody remembers what this caller has read: everything held is new.
+            (CursorAt::Base | CursorAt::Auto, None) => (From::Explicit(0), 0),
+        };
+        Ok(Self { wait: WaitItem { source, place: Place::Behind(behind) }, from })
+    }
+
+    fn source(&self) -> &Source {
+        &self.wait.source
+    }
+
+    fn resource(&self) -> Resource {
+        self.source().resource()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.source().history().mark().ended
+    }
+
+    /// The item without what is new; of that only the size is told.
+    fn untouched(&self) -> ItemBody {
+        let source = self.source();
+        let resource = source.resource();
+        let end = source.end_words().filter(|_| self.has_ended());
+        let mark = source.history().mark();
+        let (cursor, sub_id) = match &self.wait.place {
+            Place::Behind(at) => (*at, None),
+            Place::Lane(lane) => (lane.report().cursor, Some(lane.id.to_string())),
+        };
+        let total = match source.history() {
+            History::Bytes(_) => mark.end.saturating_sub(cursor.max(mark.base)),
+            History::Log(_) | History::State(_) => 0,
+        };
+        ItemBody {
+            uri: resource.to_string(),
+            sub_id,
+            kind: resource.scheme.as_str(),
+            status: source.status(),
+            delta: String::new(),
+            cursor,
+            more: total > 0,
+            gap_bytes: None,
+            exit_code: end.and_then(|words| words.exit_code),
+            reason: end.map(|words| words.reason.as_str()),
+            matched_pattern: None,
+            bytes: 0,
+            total,
+        }
+    }
+
+    /// Takes everything new; what is taken here nobody else gets.
+    fn claim(&self, cx: &Cx) -> Claim {
+        let source = self.source();
+        let resource = source.resource();
+        let History::Bytes(bytes) = source.history() else {
+            let seq = source.history().mark().seq;
+            let (before, after) = match (self.from, &cx.push) {
+                (From::Auto, Some(push)) => push.peer.cursor(resource).claim(|at| (at, seq)),
+                (From::Explicit(at), _) => (at, seq),
+                (From::Lane | From::Auto, _) => self.through_lane(cx, |at| (at, seq)),
+            };
+            return Claim::State { changed: after > before, seq };
+        };
+        match (self.from, &cx.push, &self.wait.place) {
+            (From::Auto, Some(push), _) => {
+                let cursor = push.peer.cursor(resource);
+                let before = cursor.value();
+                let (start, end) = cursor.claim(|at| whole(bytes, at));
+                Claim::Span { start, end, gap: start.saturating_sub(before) }
+            }
+            (From::Explicit(at), push, _) => {
+                let (start, end) = whole(bytes, at);
+                if let Some(push) = push {
+                    push.peer.cursor(resource).advance_contiguous(at, end);
+                }
+                // From 0 means from the oldest held, of which nothing is missing.
+                Claim::Span { start, end, gap: if at == 0 { 0 } else { start.saturating_sub(at) } }
+            }
+            (From::Lane | From::Auto, _, Place::Lane(lane)) => {
+                let take = Take { max: cx.settings().output_cap, view: VIEW, characters: Characters::Whole };
+                let mut span = None;
+                let ranges = lane.read(cx.engine.clock().now(), take, |at| {
+                    let (start, end) = whole(bytes, at);
+                    span = Some(Claim::Span { start, end, gap: start.saturating_sub(at) });
+                    (start, end)
+                });
+                match (ranges, span) {
+                    (Some(ranges), _) => Claim::Ranges(ranges),
+                    (None, Some(span)) => span,
+                    (None, None) => Claim::Span { start: 0, end: 0, gap: 0 },
+                }
+            }
+            (From::Lane | From::Auto, _, Place::Behind(at)) => {
+                let (start, end) = whole(bytes, *at);
+                Claim::Span { start, end, gap: start.saturating_sub(*at) }
+            }
+        }
+    }
+
+    fn through_lane(&self, cx: &Cx, window: impl Fn(u64) -> (u64, u64)) -> (u64, u64) {
+        let Place::Lane(lane) = &self.wait.place else { return window(0) };
+        let take = Take { max: 1, view: VIEW, characters: Characters::Any };
+        let mut taken = (0, 0);
+        // A state has no ranges.
+        _ = lane.read(cx.engine.clock().now(), take, |at| {
+            taken = window(at);
+            taken
+        });
+        taken
+    }
+}
+
+/// Both outputs of a command, in the order of arrival.
+const VIEW: ssh_mcp_core::history::View = ssh_mcp_core::history::View::Merged;
+
+/// Everything from a place on, but for a character that is not complete yet.
+fn whole(bytes: &ByteHistory, at: u64) -> (u64, u64) {
+    let mark = bytes.mark();
+    let start = at.clamp(mark.base, mark.end.max(mark.base));
+    let tail = bytes.read(mark.end.saturating_sub(3).max(start), 3);
+    let held = usize::try_from(mark.end.saturating_sub(tail.start)).unwrap_or(usize::MAX);
+    let partial = match mark.ended {
+        true => 0,
+        false => text::incomplete_suffix(tail.bytes.get(..held).unwrap_or(&tail.bytes)),
+    };
+    (start, mark.end - partial as u64)
+}
+
+/// What an item takes.
+enum Claim {
+    /// Everything between two positions.
+    Span { start: u64, end: u64, gap: u64 },
+    /// What the filter of a lane let through.
+    Ranges(Ranges),
+    /// A state, and whether it is another one.
+    State { changed: bool, seq: u64 },
+}
+
+impl Claim {
+    fn size(&self) -> usize {
+        match self {
+            Self::Span { start, end, .. } => {
+                usize::try_from(end.saturating_sub(*start)).unwrap_or(usize::MAX)
+            }
+            Self::Ranges(ranges) => ranges.window.bytes.len(),
+            Self::State { .. } => 0,
+        }
+    }
+
+    async fn show(&self, cx: &Cx, item: &Item, share: usize, strip: bool, body: &mut ItemBody) {
+        let size = self.size();
+        body.total = size as u64;
+        body.more = false;
+        match self {
+            Self::State { changed, seq } => {
+                body.cursor = *seq;
+                if let (true, Source::Session(session)) = (*changed || item.has_ended(), item.source()) {
+                    body.delta = resources::session_body(&cx.engine, session).to_string();
+                    body.bytes = body.delta.len() as u64;
+                    body.total = body.bytes;
+                }
+            }
+            Self::Ranges(Ranges { window, more }) => {
+                body.cursor = window.next;
+                body.more = *more;
+                body.gap_bytes = (window.gap > 0).then_some(window.gap);
+                let (head, tail) = split(size, share);
+                let left = window.bytes.get(head..size - tail).unwrap_or_default();
+                let left = Left { lines: newlines(left), from: window.start, until: window.next };
+                let head = window.bytes.get(..head).unwrap_or_default();
+                let tail = window.bytes.get(size - tail..).unwrap_or_default();
+                body.put(head, tail, size, strip, left);
+            }
+            Self::Span { start, end, gap } => {
+                body.cursor = *end;
+                body.gap_bytes = (*gap > 0).then_some(*gap);
+                let History::Bytes(bytes) = item.source().history() else { return };
+                let (head, tail) = split(size, share);
+                let first = bytes.read(*start, head);
+                let last = bytes.read(end.saturating_sub(tail as u64), tail);
+                let (head, tail) = (shortened(first, *end), shortened(last, *end));
+                let (from, until) = (start + head.len() as u64, end - tail.len() as u64);
+                let lines =
+                    if size > head.len() + tail.len() { lines_between(bytes, from, until).await } else { 0 };
+                body.put(&head, &tail, size, strip, Left { lines, from, until });
+            }
+        }
+    }
+}
+
+/// What was left out of the middle.
+struct Left {
+    lines: u64,
+    from: u64,
+    until: u64,
+}
+
+impl ItemBody {
+    /// Head and tail at whole characters, with a line between them where something was left out.
+    fn put(&mut self, head: &[u8], tail: &[u8], size: usize, strip: bool, left: Left) {
+        let is_cut = head.len() + tail.len() < size;
+        let head = if is_cut {
+            head.get(..head.len() - text::incomplete_suffix(head)).unwrap_or(head)
+        } else {
+            head
+        };
+        let tail = if is_cut { tail.get(text::orphaned_prefix(tail)..).unwrap_or(tail) } else { tail };
+        self.bytes = (head.len() + tail.len()) as u64;
+        let clean = |bytes: &[u8]| match strip {
+            true => text::lossy(&text::strip_escapes(bytes)).into_owned(),
+            false => text::lossy(bytes).into_owned(),
+        };
+        self.delta = clean(head);
+        if is_cut {
+            let bytes = size as u64 - self.bytes;
+            let Left { lines, from, until } = left;
+            if !self.delta.is_empty() && !self.delta.ends_with('\n') {
+                self.delta.push('\n');
+            }
+            self.delta.push_str(&format!(
+                "[... {bytes} bytes, {lines} lines left out: resources/read {}?cursor={from} up to {until} ...]\n",
+                self.uri
+            ));
+        }
+        self.delta.push_str(&clean(tail));
+    }
+}
+
+/// Bytes of the window that lie before `end`: a history that dropped bytes meanwhile gives some from further on.
+fn shortened(window: Window, end: u64) -> Vec<u8> {
+    let within = usize::try_from(end.saturating_sub(window.start)).unwrap_or(usize::MAX);
+    let mut bytes = window.bytes;
+    bytes.truncate(within);
+    bytes
+}
+
+/// How many bytes from the beginning and from the end are shown: the newest matter most.
+fn split(size: usize, share: usize) -> (usize, usize) {
+    if size <= share {
+        return (size, 0);
+    }
+    let head = share / 4;
+    (head, share - head)
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+async fn lines_between(bytes: &ByteHistory, from: u64, until: u64) -> u64 {
+    const CHUNK: u64 = 256 * 1024;
+    let (mut at, mut lines) = (from, 0);
+    while at < until {
+        let window = bytes.read(at, usize::try_from(CHUNK.min(until - at)).unwrap_or(usize::MAX));
+        if window.next <= at || window.start >= until {
+            break;
+        }
+        lines += newlines(&window.bytes);
+        at = window.next;
+        // A history can be a gigabyte; others want to run too.
+        tokio::task::yield_now().await;
+    }
+    lines
+}
+
+/// A budget shared fairly: nobody gets more than it needs, and what is left over goes to the others.
+fn shares(budget: usize, sizes: impl Iterator<Item = usize>) -> Vec<usize> {
+    let sizes: Vec<usize> = sizes.collect();
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|at| sizes.get(*at).copied().unwrap_or_default());
+    let mut shares = vec![0; sizes.len()];
+    let (mut left, mut count) = (budget, sizes.len());
+    for at in order {
+        let fair = left / count.max(1);
+        let share = sizes.get(at).copied().unwrap_or_default().min(fair);
+        if let Some(place) = shares.get_mut(at) {
+            *place = share;
+        }
+        left -= share;
+        count -= 1;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_shared_fairly() {
+        assert_eq!(shares(100, [10, 500, 40].into_iter()), [10, 50, 40]);
+        assert_eq!(shares(90, [500, 500, 500].into_iter()), [30, 30, 30]);
+        assert_eq!(shares(10, [1, 1].into_iter()), [1, 1]);
+        assert_eq!(shares(10, std::iter::empty()), [0_usize; 0]);
+    }
+
+    #[test]
+    fn a_cut_keeps_both_ends_and_the_newest_part_is_larger() {
+        assert_eq!(split(10, 10), (10, 0));
+        assert_eq!(split(100, 40), (10, 30));
+    }
+}
