@@ -36,9 +36,13 @@ pub(crate) fn instructions(catalogue: &Catalogue) -> String {
 /// Each line with the tools it names.
 const PATHS: &[(&[&str], &str)] = &[
     (
-        &["ssh_connect", "ssh_exec", "ssh_exec_output"],
-        "Commands: ssh_connect (agent_id, reuse=auto), ssh_exec for each command, ssh_exec_output wait=true. Many run \
-         side by side on one session.",
+        &["ssh_connect", "ssh_exec", "sub_wait"],
+        "Commands: ssh_connect (agent_id, reuse=auto), ssh_exec for each, then sub_wait for news of any of them. Many \
+         run side by side on one session.",
+    ),
+    (
+        &["sub_open", "sub_close"],
+        "Notifications reach you? sub_open once, read ?cursor=auto when told, sub_close; each SUB_ID is yours to close.",
     ),
     (&["ssh_exec_batch"], "A few short commands in order: ssh_exec_batch."),
     (
@@ -60,11 +64,13 @@ const RULES: &[(&[&str], &str)] = &[
         "What is idle ends by itself (EXPIRES_AT), and a command at its time limit; what must not be left over gets \
          release_when_no_subs=true.",
     ),
+    (&["sub_wait"], "Never poll: sub_wait waits, and a wait that runs out loses nothing."),
+    (&["ssh_exec_output"], "The end of one command alone: ssh_exec_output wait=true."),
+    (&["ssh_shell_wait_for"], "The prompt of a shell: ssh_shell_wait_for."),
     (
-        &["ssh_exec_output"],
-        "Never poll: wait with ssh_exec_output wait=true. A wait that runs out loses nothing.",
+        &["sub_stats", "sub_replay"],
+        "lagged_drops or gap_bytes above 0 in sub_stats: bytes are missing; sub_replay what is held.",
     ),
-    (&["ssh_shell_wait_for"], "Never read a shell in a loop: ssh_shell_wait_for waits for its prompt."),
     (&[], "resources/read URI?cursor=auto returns each byte once; it is the same output the tools show."),
     (&["ssh_resources"], "Lost an id? ssh_resources finds it."),
     (&[], "Repeat a call safely with the same _meta.idempotency_key."),
@@ -95,7 +101,7 @@ mod tests {
     #[test]
     fn they_name_only_what_is_listed() {
         for toolsets in
-            ["all", "core", "read_only", "connection", "exec", "shell", "all,-ssh_disconnect_agent"]
+            ["all", "core", "read_only", "connection", "exec", "shell", "sub", "all,-ssh_disconnect_agent"]
         {
             let text = under(toolsets);
             let words: Vec<String> = toolsets.split(',').map(str::to_owned).collect();
