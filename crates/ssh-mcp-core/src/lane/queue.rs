@@ -31,14 +31,25 @@ pub(super) enum Kind {
 pub(super) struct Lost {
     /// Events the policy dropped.
     pub(super) events: u64,
-    /// Bytes of them, and bytes the history had dropped.
-    pub(super) bytes: u64,
+    /// Bytes of them.
+    dropped: u64,
+    /// Bytes the history had dropped, or a resynchronisation did not reach.
+    pub(super) gone: u64,
 }
 
 impl Lost {
+    pub(super) fn gone(bytes: u64) -> Self {
+        Self { gone: bytes, ..Self::default() }
+    }
+
+    pub(super) fn bytes(self) -> u64 {
+        self.dropped + self.gone
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.events += other.events;
-        self.bytes += other.bytes;
+        self.dropped += other.dropped;
+        self.gone += other.gone;
     }
 }
 
@@ -114,13 +125,10 @@ impl Queue {
         }
     }
 
-    /// Takes a range in without end: it becomes part of the last one where it follows it. For ranges that only a read
-    /// takes out, whose reader stops looking when there are too many.
+    /// Takes in a range that only a read takes out; it becomes part of the last one where it follows it.
     pub(super) fn extend(&mut self, range: Range<u64>) {
         match self.events.back_mut() {
-            Some(last) if last.range.end == range.start && last.kind == Kind::Live => {
-                last.range.end = range.end
-            }
+            Some(last) if last.range.end == range.start => last.range.end = range.end,
             Some(_) | None => {
                 let lost = std::mem::take(&mut self.hole);
                 self.events.push_back(Event { range, kind: Kind::Live, lost });
@@ -161,6 +169,11 @@ impl Queue {
         self.events.push_front(event);
     }
 
+    /// Whether something is missing behind the last event.
+    pub(super) fn has_hole(&self) -> bool {
+        self.hole != Lost::default()
+    }
+
     /// What is missing behind the last event, once there is none left.
     pub(super) fn take_hole(&mut self) -> Lost {
         std::mem::take(&mut self.hole)
@@ -181,7 +194,7 @@ impl Queue {
 impl Event {
     fn into_lost(self) -> Lost {
         let mut lost = self.lost;
-        lost.add(Lost { events: 1, bytes: self.range.end - self.range.start });
+        lost.add(Lost { events: 1, dropped: self.range.end - self.range.start, gone: 0 });
         lost
     }
 }
