@@ -1,8 +1,8 @@
 //! The lane itself: what has been seen, what waits, what was taken, and how it ends.
 //!
 //! ```text
-//!   cursor        next               seen             end of the history
-//!     |  in flight  |  queue, forming  |  not looked at  |
+//!   cursor                          seen             end of the history
+//!     |  in flight, queue, forming    |  not looked at  |
 //! ```
 //!
 //! Owned by [`Lane`](super::Lane) under its lock. Time comes in; every public step is total.
@@ -35,8 +35,10 @@ pub(super) struct Machine {
     pub(super) sieve: Option<Box<Sieve>>,
     /// Delivered, or read, up to here.
     pub(super) cursor: u64,
-    /// Nothing before it is waited for: it was taken, lost, or does not count.
-    next: u64,
+    /// Bytes before it are not waited for: they were delivered, were lost, or do not count.
+    needed: u64,
+    /// A line delivered in part counts up to here, whatever a filter would say of the rest.
+    begun: u64,
     /// Looked at up to here: what lies before is delivered, waits, was lost or does not count.
     pub(super) seen: u64,
     /// Ranges that are to become events at the next flush.
@@ -104,7 +106,12 @@ enum Farewell {
 #[derive(Debug)]
 enum Taken {
     Announcement(Told, u64),
-    Piece(Event, u64),
+    Piece {
+        event: Event,
+        /// Where what it is the beginning of ends.
+        of: u64,
+        generation: u64,
+    },
     End(Lost, u64),
     Farewell,
 }
@@ -178,7 +185,8 @@ impl Machine {
             flush,
             sieve: filter.map(|filter| Sieve::boxed(filter, at)),
             cursor: at,
-            next: at,
+            needed: at,
+            begun: at,
             seen: at,
             forming: Vec::new(),
             queue: Queue::new(queue, policy),
@@ -268,9 +276,9 @@ impl Machine {
         if waits || self.taken.is_some() || self.form == Form::Pull {
             return;
         }
-        self.next = self.next.max(self.judged_to());
+        self.needed = self.needed.max(self.judged_to());
         if !self.queue.has_hole() {
-            self.cursor = self.next;
+            self.cursor = self.needed;
         }
         self.move_floor();
     }
@@ -443,16 +451,17 @@ impl Machine {
     /// A lane that blocks holds the history back within two bounds: the history's own, and a time.
     fn mind_the_floor(&mut self, now: Duration, mark: &Mark, bytes: &ByteHistory) {
         if self.floor.is_none() || !self.may_hold_back() {
+            self.unblock(now);
             return;
         }
-        let is_beyond = mark.end.saturating_sub(self.next) > bytes.limit();
+        let is_beyond = mark.end.saturating_sub(self.needed) > bytes.limit();
         match (self.blocked, is_beyond) {
             (None, true) => self.blocked = Some(now),
             (Some(_), false) => self.unblock(now),
             (None, false) | (Some(_), true) => {}
         }
         let too_long = self.blocked.is_some_and(|since| now >= since + self.block_timeout);
-        if too_long || is_beyond && mark.base > self.next {
+        if too_long || is_beyond && mark.base > self.needed {
             self.notices.gave_up += 1;
             self.lift_floor(now);
             self.fall_behind(self.queue.len() as u64);
@@ -473,13 +482,19 @@ impl Machine {
     }
 
     fn move_floor(&self) {
-        if let Some(floor) = self.floor.as_ref().filter(|_| self.may_hold_back()) {
-            floor.move_to(self.next);
+        match &self.floor {
+            Some(floor) if self.may_hold_back() => floor.move_to(self.needed),
+            Some(floor) => floor.lift(),
+            None => {}
         }
     }
 
     fn may_hold_back(&self) -> bool {
-        !self.paused && self.behind.is_none() && !matches!(self.end, End::Delivered(..))
+        let is_at_end = match self.end {
+            End::Open => false,
+            End::Coming(at) | End::Delivered(at, _) => self.needed >= at,
+        };
+        !self.paused && self.behind.is_none() && !is_at_end
     }
 
     /// Whether it has something to say.
@@ -613,8 +628,8 @@ impl Machine {
             if follows == Rest::Follows {
                 self.queue.put_back(Event { range: rest, kind, lost: Lost::default() });
             }
-            self.next = end;
-            self.taken = Some(Taken::Piece(Event { range: start..end, kind, lost }, self.generation));
+            let event = Event { range: start..end, kind, lost };
+            self.taken = Some(Taken::Piece { event, of: range.end, generation: self.generation });
             return Some(Delivery::Piece(Piece {
                 seq: self.seq,
                 cursor_after: end,
@@ -650,7 +665,7 @@ impl Machine {
             self.stats.lagged_drops += discarded;
             self.queue.miss_first(Lost::gone(gap));
         }
-        self.next = from;
+        self.needed = from;
         self.move_floor();
         self.advance(
             now,
@@ -666,17 +681,17 @@ impl Machine {
         self.flush.forget();
         self.catch_up = None;
         self.unread = None;
-        self.seen = from;
-        match &mut self.sieve {
+        self.seen = match &mut self.sieve {
             Some(sieve) => {
-                sieve.lines = Lines::from(from);
-                self.catch_up = (end > from).then_some((end, kind));
+                let judged = self.begun.clamp(from, end);
+                sieve.lines = Lines::from(judged);
+                self.catch_up = (end > judged).then_some((end, kind));
+                judged
             }
-            None if end > from => {
-                self.seen = end;
-                self.push(from..end, kind);
-            }
-            None => {}
+            None => end,
+        };
+        if self.seen > from {
+            self.push(from..self.seen, kind);
         }
     }
 
@@ -700,7 +715,7 @@ impl Machine {
             }
             (Taken::Announcement(Told::News, _), Handed::Accepted) => {}
             (Taken::Announcement(..), Handed::Refused) => self.flush.on_news(now, 0),
-            (Taken::Piece(event, generation), Handed::Accepted) => {
+            (Taken::Piece { event, of, generation }, Handed::Accepted) => {
                 let bytes = event.range.end - event.range.start;
                 self.stats.bytes_sent += bytes;
                 self.stats.inline_bytes_sent += bytes;
@@ -708,15 +723,16 @@ impl Machine {
                 self.note_gap(event.lost.gone);
                 if generation == self.generation {
                     self.cursor = event.range.end;
+                    self.needed = event.range.end;
+                    self.begun = of;
                     self.move_floor();
                 }
                 self.note_recovery();
             }
-            (Taken::Piece(event, generation), Handed::Refused) => {
+            (Taken::Piece { event, generation, .. }, Handed::Refused) => {
                 self.stats.inline_events_failed += 1;
                 if self.may_put_back(generation) {
-                    self.next = event.range.start;
-                    self.queue.put_back(event);
+                    self.queue.rejoin(event);
                 }
             }
             (Taken::End(lost, generation), Handed::Accepted) => {
@@ -743,6 +759,10 @@ impl Machine {
         let End::Coming(at) = self.end else { return };
         if generation == self.generation {
             self.end = End::Delivered(at, now);
+            self.behind = None;
+            if matches!(self.form, Form::Payload { .. }) {
+                self.cursor = at;
+            }
             self.lift_floor(now);
             self.withhold_farewell();
         }
@@ -825,10 +845,16 @@ impl Machine {
         window: u64,
     ) -> Result<Replayed, Beyond> {
         let mark = subject.history.mark();
-        if from > mark.end {
-            return Err(Beyond { end: mark.end });
+        let end = match self.form {
+            Form::Payload { .. } => self.limit(&mark),
+            // A read goes on behind the end.
+            Form::Pull => mark.end,
+        };
+        if from > end {
+            return Err(Beyond { end });
         }
         self.generation += 1;
+        self.begun = 0;
         self.behind = None;
         self.recovering = false;
         self.tail = None;
@@ -839,20 +865,19 @@ impl Machine {
         if let History::State(_) = subject.history {
             // A state is one body, whatever its number.
             self.flush.on_news(now, 1);
-            return Ok(Replayed { start: mark.end, bytes: 0, gap: 0, gone: 0 });
+            return Ok(Replayed { start: end, bytes: 0, gap: 0, gone: 0 });
         }
-        let start = from.max(mark.base).max(mark.end.saturating_sub(window));
-        let end = match self.form {
-            Form::Payload { .. } => self.limit(&mark).max(start),
+        let base = mark.base.min(end);
+        let start = from.max(base).max(end.saturating_sub(window));
+        match self.form {
+            Form::Payload { .. } => self.begin_at(start, end, Kind::Replay),
             // Announced once as news, and read from there.
-            Form::Pull => start,
-        };
-        self.begin_at(start, end, Kind::Replay);
+            Form::Pull => self.begin_at(start, start, Kind::Replay),
+        }
         self.cursor = start;
-        self.next = start;
+        self.needed = start;
         self.move_floor();
-        let gone = mark.base.saturating_sub(from);
-        Ok(Replayed { start, bytes: mark.end - start, gap: start - from, gone })
+        Ok(Replayed { start, bytes: end - start, gap: start - from, gone: base.saturating_sub(from) })
     }
 
     pub(super) fn close(&mut self, now: Duration, reason: Reason) -> Closing {

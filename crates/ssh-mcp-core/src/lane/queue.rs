@@ -100,17 +100,19 @@ impl Queue {
         }
         match self.policy {
             LagPolicy::DropOldest => {
-                let mut lost = self.events.pop_front().map_or_else(Lost::default, |gone| gone.into_lost());
-                match self.events.front_mut() {
-                    Some(survivor) => {
-                        lost.add(survivor.lost);
-                        survivor.lost = lost;
-                    }
-                    None => self.hole = lost,
+                let mut lost = Lost::default();
+                let mut events = 0;
+                // A message that was refused may have made it one more than full.
+                while self.is_full()
+                    && let Some(gone) = self.events.pop_front()
+                {
+                    lost.add(gone.into_lost());
+                    events += 1;
                 }
+                self.miss_first(lost);
                 let lost = std::mem::take(&mut self.hole);
                 self.events.push_back(Event { range, kind, lost });
-                Pushed::Dropped(1)
+                Pushed::Dropped(events)
             }
             LagPolicy::DropNewest => {
                 let event = Event { range, kind, lost: Lost::default() };
@@ -164,9 +166,24 @@ impl Queue {
         Some(event)
     }
 
-    /// Puts back what could not be delivered, or the rest of what was delivered in part.
+    /// Puts back the rest of what is delivered in part.
     pub(super) fn put_back(&mut self, event: Event) {
         self.events.push_front(event);
+    }
+
+    /// Puts back what could not be delivered, together with its rest.
+    pub(super) fn rejoin(&mut self, event: Event) {
+        match self.events.front_mut() {
+            Some(next)
+                if next.range.start == event.range.end
+                    && next.kind == event.kind
+                    && next.lost == Lost::default() =>
+            {
+                next.range.start = event.range.start;
+                next.lost = event.lost;
+            }
+            Some(_) | None => self.events.push_front(event),
+        }
     }
 
     /// Whether something is missing behind the last event.

@@ -725,3 +725,47 @@ fn a_depth_is_never_above_its_high_water_mark() {
     let report = rig.lane.report();
     assert_eq!((report.queue_depth, report.stats.queue_high_watermark), (1, 1));
 }
+
+#[test]
+fn the_rest_of_a_line_that_was_begun_comes_after_a_resynchronisation() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..payload() });
+    rig.append(b"a12345\n");
+    _ = rig.look();
+    assert!(rig.turn());
+    for _ in 0..20 {
+        rig.append(b"b\na\n");
+        rig.stall_for(10);
+    }
+    rig.run_for(10);
+    assert_eq!(rig.text(), format!("a12345\n{}", "a\n".repeat(20)));
+    assert_eq!(rig.lane.report().stats.lagged_recoveries, 1);
+}
+
+#[test]
+fn a_lane_that_blocks_does_not_wait_for_bytes_behind_the_end() {
+    let mut rig = Rig::on(ByteHistory::new(1), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.history.finish();
+    _ = rig.look();
+    rig.append(b"ab");
+    rig.append(b"c");
+    assert_eq!(rig.history.mark().base, 2);
+    rig.run_for(10);
+    assert_eq!(rig.text(), "$");
+    let replayed = rig.lane.replay(rig.now, &subject(&rig.history), 0, 100).unwrap();
+    assert_eq!(replayed, Replayed { start: 0, bytes: 0, gap: 0, gone: 0 });
+    assert_eq!(rig.lane.replay(rig.now, &subject(&rig.history), 1, 100), Err(Beyond { end: 0 }));
+}
+
+#[test]
+fn refusals_do_not_make_a_queue_grow() {
+    let mut rig = Rig::new(Options { policy: LagPolicy::DropOldest, queue: 2, ..payload() });
+    for _ in 0..20 {
+        rig.append(b"0123456789");
+        rig.stall_for(10);
+        rig.lane.take(rig.now, &subject(&rig.history)).unwrap();
+        rig.append(b"0123456789");
+        rig.stall_for(10);
+        rig.asked = rig.lane.sent(rig.now, &subject(&rig.history), Handed::Refused) == Asks::Now;
+    }
+    assert!(rig.lane.report().queue_depth <= 3);
+}
