@@ -36,6 +36,9 @@ mod turns;
 mod loom;
 #[cfg(test)]
 #[cfg(not(ssh_mcp_loom))]
+mod model;
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests;
 
 use std::time::Duration;
