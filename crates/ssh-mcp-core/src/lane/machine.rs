@@ -1,8 +1,8 @@
 //! The lane itself: what has been seen, what waits, what was taken, and how it ends.
 //!
 //! ```text
-//!   cursor        next               seen             end of the history
-//!     |  in flight  |  queue, forming  |  not looked at  |
+//!   cursor                          seen             end of the history
+//!     |  in flight, queue, forming    |  not looked at  |
 //! ```
 //!
 //! Owned by [`Lane`](super::Lane) under its lock. Time comes in; every public step is total.
@@ -35,8 +35,10 @@ pub(super) struct Machine {
     pub(super) sieve: Option<Box<Sieve>>,
     /// Delivered, or read, up to here.
     pub(super) cursor: u64,
-    /// Taken up to here.
-    next: u64,
+    /// Bytes before it are not waited for: they were delivered, were lost, or do not count.
+    needed: u64,
+    /// A line delivered in part counts up to here, whatever a filter would say of the rest.
+    begun: u64,
     /// Looked at up to here: what lies before is delivered, waits, was lost or does not count.
     pub(super) seen: u64,
     /// Ranges that are to become events at the next flush.
@@ -64,6 +66,8 @@ pub(super) struct Machine {
     parting: Parting,
     /// Of a lane that is read from, and that lost its filter: what lies behind counts as it is.
     pub(super) tail: Option<u64>,
+    /// Of a lane that is read from: the first line that counts and that the queue had no room for.
+    pub(super) unread: Option<u64>,
     /// Lines are left that one look had no time for.
     pub(super) unfinished: bool,
     /// When the driver will look by itself.
@@ -76,7 +80,7 @@ pub(super) struct Machine {
 /// A filter and the lines it is asked about.
 #[derive(Debug)]
 pub(super) struct Sieve {
-    filter: Filter,
+    pub(super) filter: Filter,
     lines: Lines,
 }
 
@@ -101,9 +105,14 @@ enum Farewell {
 /// The message in flight.
 #[derive(Debug)]
 enum Taken {
-    Announcement(Told),
-    Piece(Event, u64),
-    End(u64),
+    Announcement(Told, u64),
+    Piece {
+        event: Event,
+        /// Where what it is the beginning of ends.
+        of: u64,
+        generation: u64,
+    },
+    End(Lost, u64),
     Farewell,
 }
 
@@ -135,8 +144,8 @@ pub struct Beyond {
 }
 
 /// Bytes that one look searches for lines; more are left for the next one.
-const LOOK: u64 = 256 * 1024;
-const CHUNK: u64 = 32 * 1024;
+pub(super) const LOOK: u64 = 256 * 1024;
+pub(super) const CHUNK: u64 = 32 * 1024;
 
 /// Ranges that may be forming; more become events at once.
 const FORMING: usize = 64;
@@ -146,6 +155,12 @@ impl Machine {
         let Options { form, start, lifetime, linger, policy, filter, timing, queue, window, block_timeout } =
             options;
         let mark = subject.history.mark();
+        let flush = Flush::new(timing, form, now);
+        let form = match subject.history {
+            History::Bytes(_) => form,
+            // There are no bytes to send.
+            History::Log(_) | History::State(_) => Form::Pull,
+        };
         let at = match start {
             // A state has one position, its number: what it is now is new to who begins at the beginning.
             Start::At(at) if matches!(subject.history, History::State(_)) => at.min(mark.end),
@@ -167,10 +182,11 @@ impl Machine {
             linger,
             window,
             block_timeout,
-            flush: Flush::new(timing, form, now),
+            flush,
             sieve: filter.map(|filter| Sieve::boxed(filter, at)),
             cursor: at,
-            next: at,
+            needed: at,
+            begun: at,
             seen: at,
             forming: Vec::new(),
             queue: Queue::new(queue, policy),
@@ -189,6 +205,7 @@ impl Machine {
             expires,
             parting: Parting::Stay,
             tail: None,
+            unread: None,
             unfinished: false,
             armed: None,
             stats: Stats::default(),
@@ -244,6 +261,34 @@ impl Machine {
         if is_due && matches!(self.form, Form::Payload { .. }) {
             self.form_events(now);
         }
+        self.pass_over();
+        self.stats.queue_high_watermark = self.stats.queue_high_watermark.max(self.waits());
+    }
+
+    /// Up to where it has been found out what counts.
+    pub(super) fn judged_to(&self) -> u64 {
+        self.sieve.as_ref().map_or(self.seen, |sieve| sieve.lines.unjudged())
+    }
+
+    /// A lane that is sent bytes, and for which nothing waits, stands behind what does not count.
+    fn pass_over(&mut self) {
+        let waits = !self.queue.is_empty() || !self.forming.is_empty() || self.behind.is_some();
+        if waits || self.taken.is_some() || self.form == Form::Pull {
+            return;
+        }
+        self.needed = self.needed.max(self.judged_to());
+        if !self.queue.has_hole() {
+            self.cursor = self.needed;
+        }
+        self.move_floor();
+    }
+
+    /// How many events wait.
+    fn waits(&self) -> u64 {
+        match self.form {
+            Form::Pull => u64::from(self.flush.has_news() || matches!(self.end, End::Coming(_))),
+            Form::Payload { .. } => self.queue.len() as u64,
+        }
     }
 
     /// The end of what is to be delivered: bytes that come after the end was recorded are nobody's news.
@@ -261,7 +306,7 @@ impl Machine {
         }
         let news = self.seen..until;
         self.seen = until;
-        self.on_news(now, news.end - news.start);
+        self.flush.on_news(now, news.end - news.start);
         if matches!(self.form, Form::Payload { .. }) {
             self.form_range(now, news);
         }
@@ -276,7 +321,9 @@ impl Machine {
             let window = bytes.read(lines.at(), usize::try_from(wanted).unwrap_or(usize::MAX));
             if window.start > lines.at() {
                 let start = window.start.min(until);
-                self.miss(start - lines.unjudged());
+                if self.unread.is_none() {
+                    self.queue.miss(Lost::gone(start - lines.unjudged()));
+                }
                 *lines = Lines::from(start);
                 continue;
             }
@@ -304,11 +351,20 @@ impl Machine {
             self.stats.filtered_events += 1;
             return true;
         }
-        self.on_news(now, line.end - line.start);
         match (self.form, self.catch_up) {
-            (Form::Pull, _) => self.queue.extend(line),
+            (Form::Pull, _) => {
+                self.flush.on_news(now, line.end - line.start);
+                match self.unread {
+                    None if !self.queue.is_full() => self.queue.extend(line),
+                    None => self.unread = Some(line.start),
+                    Some(_) => {}
+                }
+            }
             (Form::Payload { .. }, Some((_, kind))) => self.push(line, kind),
-            (Form::Payload { .. }, None) => self.form_range(now, line),
+            (Form::Payload { .. }, None) => {
+                self.flush.on_news(now, line.end - line.start);
+                self.form_range(now, line);
+            }
         }
         !self.has_enough()
     }
@@ -320,23 +376,15 @@ impl Machine {
         let news = until - self.seen;
         self.seen = until;
         match self.sieve.as_ref().is_none_or(|sieve| sieve.filter.matches(body().as_bytes())) {
-            true => self.on_news(now, news),
+            true => self.flush.on_news(now, news),
             false => self.stats.filtered_events += 1,
-        }
-    }
-
-    fn on_news(&mut self, now: Duration, bytes: u64) {
-        self.flush.on_news(now, bytes);
-        if self.form == Form::Pull {
-            self.stats.queue_high_watermark = self.stats.queue_high_watermark.max(1);
         }
     }
 
     /// Whether it looks no further than its queue has room for: what lies beyond is in the history.
     fn is_lazy(&self) -> bool {
-        self.form == Form::Pull && self.sieve.is_some()
-            || self.policy == LagPolicy::BlockSlow
-            || self.catch_up.is_some()
+        let is_sent_bytes = matches!(self.form, Form::Payload { .. });
+        is_sent_bytes && (self.policy == LagPolicy::BlockSlow || self.catch_up.is_some())
     }
 
     fn has_enough(&self) -> bool {
@@ -355,6 +403,9 @@ impl Machine {
 
     /// What has formed waits from here on. Who blocks keeps what its queue has no room for.
     fn form_events(&mut self, now: Duration) {
+        if self.forming.is_empty() {
+            return;
+        }
         let mut formed = std::mem::take(&mut self.forming).into_iter();
         while !self.has_enough()
             && let Some(range) = formed.next()
@@ -385,35 +436,32 @@ impl Machine {
     fn fall_behind(&mut self, events: u64) {
         self.behind = Some(events);
         self.catch_up = None;
+        self.unfinished = false;
         self.forming = Vec::new();
         self.queue.clear();
         self.flush.forget();
     }
 
-    /// Bytes that are gone, behind what waits.
-    fn miss(&mut self, bytes: u64) {
-        self.queue.miss(Lost { events: 0, bytes });
-        self.note_gap(bytes);
-    }
-
-    fn note_gap(&mut self, bytes: u64) {
+    /// The client has been told of bytes that are gone.
+    pub(super) fn note_gap(&mut self, bytes: u64) {
         self.stats.gap_bytes += bytes;
         self.notices.lost_bytes += bytes;
     }
 
     /// A lane that blocks holds the history back within two bounds: the history's own, and a time.
     fn mind_the_floor(&mut self, now: Duration, mark: &Mark, bytes: &ByteHistory) {
-        if self.floor.is_none() || self.paused || self.behind.is_some() {
+        if self.floor.is_none() || !self.may_hold_back() {
+            self.unblock(now);
             return;
         }
-        let is_beyond = mark.end.saturating_sub(self.next) > bytes.limit();
+        let is_beyond = mark.end.saturating_sub(self.needed) > bytes.limit();
         match (self.blocked, is_beyond) {
             (None, true) => self.blocked = Some(now),
             (Some(_), false) => self.unblock(now),
             (None, false) | (Some(_), true) => {}
         }
         let too_long = self.blocked.is_some_and(|since| now >= since + self.block_timeout);
-        if too_long || is_beyond && mark.base > self.next {
+        if too_long || is_beyond && mark.base > self.needed {
             self.notices.gave_up += 1;
             self.lift_floor(now);
             self.fall_behind(self.queue.len() as u64);
@@ -434,9 +482,19 @@ impl Machine {
     }
 
     fn move_floor(&self) {
-        if let Some(floor) = self.floor.as_ref().filter(|_| !self.paused) {
-            floor.move_to(self.next);
+        match &self.floor {
+            Some(floor) if self.may_hold_back() => floor.move_to(self.needed),
+            Some(floor) => floor.lift(),
+            None => {}
         }
+    }
+
+    fn may_hold_back(&self) -> bool {
+        let is_at_end = match self.end {
+            End::Open => false,
+            End::Coming(at) | End::Delivered(at, _) => self.needed >= at,
+        };
+        !self.paused && self.behind.is_none() && !is_at_end
     }
 
     /// Whether it has something to say.
@@ -539,7 +597,7 @@ impl Machine {
             End::Open => return None,
         };
         self.flush.announced(now);
-        self.taken = Some(Taken::Announcement(told));
+        self.taken = Some(Taken::Announcement(told, self.generation));
         Some(Delivery::Updated)
     }
 
@@ -552,10 +610,7 @@ impl Machine {
             let window = bytes.read(range.start, wanted);
             let start = window.start.clamp(range.start, range.end);
             let gone = start - range.start;
-            if gone > 0 {
-                lost.bytes += gone;
-                self.note_gap(gone);
-            }
+            lost.add(Lost::gone(gone));
             let mut data = window.bytes;
             data.truncate(usize::try_from(range.end - start).unwrap_or(usize::MAX));
             if data.is_empty() {
@@ -573,9 +628,8 @@ impl Machine {
             if follows == Rest::Follows {
                 self.queue.put_back(Event { range: rest, kind, lost: Lost::default() });
             }
-            self.next = end;
-            self.move_floor();
-            self.taken = Some(Taken::Piece(Event { range: start..end, kind, lost }, self.generation));
+            let event = Event { range: start..end, kind, lost };
+            self.taken = Some(Taken::Piece { event, of: range.end, generation: self.generation });
             return Some(Delivery::Piece(Piece {
                 seq: self.seq,
                 cursor_after: end,
@@ -586,32 +640,32 @@ impl Machine {
                 },
                 bytes: data,
                 rest: follows,
-                gap: lost.bytes,
+                gap: lost.bytes(),
                 dropped: lost.events,
             }));
         }
+        let End::Coming(at) = self.end else { return None };
         if !self.is_through() {
             return None;
         }
-        let Lost { events: dropped, bytes: gap } = self.queue.take_hole();
-        self.taken = Some(Taken::End(self.generation));
-        Some(Delivery::End { seq: self.seq, cursor: self.next, gap, dropped })
+        let lost = self.queue.take_hole();
+        self.taken = Some(Taken::End(lost, self.generation));
+        Some(Delivery::End { seq: self.seq, cursor: at, gap: lost.bytes(), dropped: lost.events })
     }
 
-    /// From the last position taken to the end, as far as the window reaches and the history has it.
+    /// From where the client stands to the end, as far as the window reaches and the history has it.
     fn catch_up_from_history(&mut self, now: Duration, bytes: &ByteHistory, discarded: u64) {
         let mark = bytes.mark();
-        let end = self.limit(&mark).max(self.next);
-        let from = self.next.max(mark.base).max(end.saturating_sub(self.window)).min(end);
-        let gap = from - self.next;
+        let end = self.limit(&mark).max(self.cursor);
+        let from = self.cursor.max(mark.base).max(end.saturating_sub(self.window)).min(end);
+        let gap = from - self.cursor;
         self.recovering = true;
         self.begin_at(from, end, Kind::Resync);
         if gap > 0 {
             self.stats.lagged_drops += discarded;
-            self.queue.miss_first(Lost { events: 0, bytes: gap });
-            self.note_gap(gap);
+            self.queue.miss_first(Lost::gone(gap));
         }
-        self.next = from;
+        self.needed = from;
         self.move_floor();
         self.advance(
             now,
@@ -626,17 +680,18 @@ impl Machine {
         self.forming = Vec::new();
         self.flush.forget();
         self.catch_up = None;
-        self.seen = from;
-        match &mut self.sieve {
+        self.unread = None;
+        self.seen = match &mut self.sieve {
             Some(sieve) => {
-                sieve.lines = Lines::from(from);
-                self.catch_up = (end > from).then_some((end, kind));
+                let judged = self.begun.clamp(from, end);
+                sieve.lines = Lines::from(judged);
+                self.catch_up = (end > judged).then_some((end, kind));
+                judged
             }
-            None if end > from => {
-                self.seen = end;
-                self.push(from..end, kind);
-            }
-            None => {}
+            None => end,
+        };
+        if self.seen > from {
+            self.push(from..self.seen, kind);
         }
     }
 
@@ -655,44 +710,61 @@ impl Machine {
             self.seq += 1;
         }
         match (taken, handed) {
-            (Taken::Announcement(told), Handed::Accepted) => {
-                if told == Told::End {
-                    self.end_delivered(now);
-                }
+            (Taken::Announcement(Told::End, generation), Handed::Accepted) => {
+                self.end_delivered(now, generation);
             }
-            (Taken::Announcement(_), Handed::Refused) => self.flush.on_news(now, 0),
-            (Taken::Piece(event, generation), Handed::Accepted) => {
+            (Taken::Announcement(Told::News, _), Handed::Accepted) => {}
+            (Taken::Announcement(..), Handed::Refused) => self.flush.on_news(now, 0),
+            (Taken::Piece { event, of, generation }, Handed::Accepted) => {
                 let bytes = event.range.end - event.range.start;
                 self.stats.bytes_sent += bytes;
                 self.stats.inline_bytes_sent += bytes;
                 self.stats.inline_events_sent += 1;
+                self.note_gap(event.lost.gone);
                 if generation == self.generation {
                     self.cursor = event.range.end;
+                    self.needed = event.range.end;
+                    self.begun = of;
+                    self.move_floor();
                 }
                 self.note_recovery();
             }
-            (Taken::Piece(event, generation), Handed::Refused) => {
+            (Taken::Piece { event, generation, .. }, Handed::Refused) => {
                 self.stats.inline_events_failed += 1;
-                if generation == self.generation && self.behind.is_none() {
-                    self.next = event.range.start;
-                    self.queue.put_back(event);
+                if self.may_put_back(generation) {
+                    self.queue.rejoin(event);
                 }
             }
-            (Taken::End(generation), Handed::Accepted) => {
-                if generation == self.generation {
-                    self.end_delivered(now);
+            (Taken::End(lost, generation), Handed::Accepted) => {
+                self.note_gap(lost.gone);
+                self.end_delivered(now, generation);
+            }
+            (Taken::End(lost, generation), Handed::Refused) => {
+                if self.may_put_back(generation) {
+                    self.queue.miss_first(lost);
                 }
             }
-            (Taken::End(_), Handed::Refused) => {}
             (Taken::Farewell, Handed::Accepted) => self.withhold_farewell(),
             (Taken::Farewell, Handed::Refused) => {}
         }
     }
 
-    fn end_delivered(&mut self, now: Duration) {
-        if let End::Coming(at) = self.end {
+    /// Whether what was refused still waits: it does not once positions have started anew or what waits was discarded.
+    fn may_put_back(&self, generation: u64) -> bool {
+        generation == self.generation && self.behind.is_none() && self.closed.is_none()
+    }
+
+    /// A client that has been told of the end needs no other last word.
+    fn end_delivered(&mut self, now: Duration, generation: u64) {
+        let End::Coming(at) = self.end else { return };
+        if generation == self.generation {
             self.end = End::Delivered(at, now);
+            self.behind = None;
+            if matches!(self.form, Form::Payload { .. }) {
+                self.cursor = at;
+            }
             self.lift_floor(now);
+            self.withhold_farewell();
         }
     }
 
@@ -729,19 +801,26 @@ impl Machine {
             self.sieve = filter.map(|filter| Sieve::boxed(filter, self.seen));
             return;
         };
-        let unjudged = self.sieve.as_ref().map_or(self.seen, |sieve| sieve.unjudged());
+        let unread = self.unread.take();
+        let from = unread.unwrap_or(self.judged_to());
         match (&mut self.sieve, filter) {
-            (Some(sieve), Some(filter)) => sieve.filter = filter,
+            (Some(sieve), Some(filter)) => {
+                sieve.filter = filter;
+                if unread.is_some() {
+                    sieve.lines = Lines::from(from);
+                }
+            }
             (None, Some(filter)) => {
                 self.take_in_tail();
-                self.sieve = Some(Sieve::boxed(filter, unjudged));
+                self.tail = None;
+                self.sieve = Some(Sieve::boxed(filter, from));
             }
             (Some(_), None) => {
                 self.sieve = None;
-                self.seen = unjudged;
+                self.seen = from;
                 self.catch_up = None;
                 self.unfinished = false;
-                self.tail = Some(unjudged).filter(|_| self.form == Form::Pull);
+                self.tail = Some(from).filter(|_| self.form == Form::Pull);
             }
             (None, None) => {}
         }
@@ -750,11 +829,11 @@ impl Machine {
     /// A lane that is read from and has no filter: what it has seen and nobody has read counts as it is.
     pub(super) fn take_in_tail(&mut self) {
         if self.form == Form::Pull {
-            let from = self.tail.take().unwrap_or(self.cursor);
+            let from = self.tail.unwrap_or(self.cursor);
             if from < self.seen {
                 self.queue.extend(from..self.seen);
-                self.tail = Some(self.seen);
             }
+            self.tail = Some(self.seen);
         }
     }
 
@@ -766,10 +845,16 @@ impl Machine {
         window: u64,
     ) -> Result<Replayed, Beyond> {
         let mark = subject.history.mark();
-        if from > mark.end {
-            return Err(Beyond { end: mark.end });
+        let end = match self.form {
+            Form::Payload { .. } => self.limit(&mark),
+            // A read goes on behind the end.
+            Form::Pull => mark.end,
+        };
+        if from > end {
+            return Err(Beyond { end });
         }
         self.generation += 1;
+        self.begun = 0;
         self.behind = None;
         self.recovering = false;
         self.tail = None;
@@ -780,20 +865,19 @@ impl Machine {
         if let History::State(_) = subject.history {
             // A state is one body, whatever its number.
             self.flush.on_news(now, 1);
-            return Ok(Replayed { start: mark.end, bytes: 0, gap: 0, gone: 0 });
+            return Ok(Replayed { start: end, bytes: 0, gap: 0, gone: 0 });
         }
-        let start = from.max(mark.base).max(mark.end.saturating_sub(window));
-        let end = match self.form {
-            Form::Payload { .. } => self.limit(&mark).max(start),
+        let base = mark.base.min(end);
+        let start = from.max(base).max(end.saturating_sub(window));
+        match self.form {
+            Form::Payload { .. } => self.begin_at(start, end, Kind::Replay),
             // Announced once as news, and read from there.
-            Form::Pull => start,
-        };
-        self.begin_at(start, end, Kind::Replay);
+            Form::Pull => self.begin_at(start, start, Kind::Replay),
+        }
         self.cursor = start;
-        self.next = start;
+        self.needed = start;
         self.move_floor();
-        let gone = mark.base.saturating_sub(from);
-        Ok(Replayed { start, bytes: mark.end - start, gap: start - from, gone })
+        Ok(Replayed { start, bytes: end - start, gap: start - from, gone: base.saturating_sub(from) })
     }
 
     pub(super) fn close(&mut self, now: Duration, reason: Reason) -> Closing {
@@ -828,14 +912,10 @@ impl Machine {
     }
 
     pub(super) fn report(&self) -> Report {
-        let waits = match self.form {
-            Form::Pull => u64::from(self.flush.has_news() || matches!(self.end, End::Coming(_))),
-            Form::Payload { .. } => self.queue.len() as u64,
-        };
         let timing = self.flush.timing();
         Report {
             stats: Stats { byte_triggered_flushes: self.flush.by_bytes(), ..self.stats },
-            queue_depth: waits,
+            queue_depth: self.waits(),
             cursor: self.cursor,
             paused: self.paused,
             policy: self.policy,
@@ -858,11 +938,6 @@ impl Machine {
 }
 
 impl Sieve {
-    /// Where what it has not judged begins.
-    pub(super) fn unjudged(&self) -> u64 {
-        self.lines.unjudged()
-    }
-
     fn boxed(filter: Filter, at: u64) -> Box<Self> {
         Box::new(Self { filter, lines: Lines::from(at) })
     }

@@ -38,6 +38,9 @@ mod turns;
 mod loom;
 #[cfg(test)]
 #[cfg(not(ssh_mcp_loom))]
+mod model;
+#[cfg(test)]
+#[cfg(not(ssh_mcp_loom))]
 mod tests;
 
 use std::{ops::Range, time::Duration};

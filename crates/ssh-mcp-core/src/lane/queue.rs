@@ -31,14 +31,25 @@ pub(super) enum Kind {
 pub(super) struct Lost {
     /// Events the policy dropped.
     pub(super) events: u64,
-    /// Bytes of them, and bytes the history had dropped.
-    pub(super) bytes: u64,
+    /// Bytes of them.
+    dropped: u64,
+    /// Bytes the history had dropped, or a resynchronisation did not reach.
+    pub(super) gone: u64,
 }
 
 impl Lost {
+    pub(super) fn gone(bytes: u64) -> Self {
+        Self { gone: bytes, ..Self::default() }
+    }
+
+    pub(super) fn bytes(self) -> u64 {
+        self.dropped + self.gone
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.events += other.events;
-        self.bytes += other.bytes;
+        self.dropped += other.dropped;
+        self.gone += other.gone;
     }
 }
 
@@ -89,17 +100,19 @@ impl Queue {
         }
         match self.policy {
             LagPolicy::DropOldest => {
-                let mut lost = self.events.pop_front().map_or_else(Lost::default, |gone| gone.into_lost());
-                match self.events.front_mut() {
-                    Some(survivor) => {
-                        lost.add(survivor.lost);
-                        survivor.lost = lost;
-                    }
-                    None => self.hole = lost,
+                let mut lost = Lost::default();
+                let mut events = 0;
+                // A message that was refused may have made it one more than full.
+                while self.is_full()
+                    && let Some(gone) = self.events.pop_front()
+                {
+                    lost.add(gone.into_lost());
+                    events += 1;
                 }
+                self.miss_first(lost);
                 let lost = std::mem::take(&mut self.hole);
                 self.events.push_back(Event { range, kind, lost });
-                Pushed::Dropped(1)
+                Pushed::Dropped(events)
             }
             LagPolicy::DropNewest => {
                 let event = Event { range, kind, lost: Lost::default() };
@@ -114,13 +127,10 @@ impl Queue {
         }
     }
 
-    /// Takes a range in without end: it becomes part of the last one where it follows it. For ranges that only a read
-    /// takes out, whose reader stops looking when there are too many.
+    /// Takes in a range that only a read takes out; it becomes part of the last one where it follows it.
     pub(super) fn extend(&mut self, range: Range<u64>) {
         match self.events.back_mut() {
-            Some(last) if last.range.end == range.start && last.kind == Kind::Live => {
-                last.range.end = range.end
-            }
+            Some(last) if last.range.end == range.start => last.range.end = range.end,
             Some(_) | None => {
                 let lost = std::mem::take(&mut self.hole);
                 self.events.push_back(Event { range, kind: Kind::Live, lost });
@@ -161,9 +171,29 @@ impl Queue {
         self.events.iter().map(|event| event.range.clone())
     }
 
-    /// Puts back what could not be delivered, or the rest of what was delivered in part.
+    /// Puts back the rest of what is delivered in part.
     pub(super) fn put_back(&mut self, event: Event) {
         self.events.push_front(event);
+    }
+
+    /// Puts back what could not be delivered, together with its rest.
+    pub(super) fn rejoin(&mut self, event: Event) {
+        match self.events.front_mut() {
+            Some(next)
+                if next.range.start == event.range.end
+                    && next.kind == event.kind
+                    && next.lost == Lost::default() =>
+            {
+                next.range.start = event.range.start;
+                next.lost = event.lost;
+            }
+            Some(_) | None => self.events.push_front(event),
+        }
+    }
+
+    /// Whether something is missing behind the last event.
+    pub(super) fn has_hole(&self) -> bool {
+        self.hole != Lost::default()
     }
 
     /// What is missing behind the last event, once there is none left.
@@ -186,7 +216,7 @@ impl Queue {
 impl Event {
     fn into_lost(self) -> Lost {
         let mut lost = self.lost;
-        lost.add(Lost { events: 1, bytes: self.range.end - self.range.start });
+        lost.add(Lost { events: 1, dropped: self.range.end - self.range.start, gone: 0 });
         lost
     }
 }

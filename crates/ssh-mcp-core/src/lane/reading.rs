@@ -4,11 +4,12 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     Form, Subject,
-    machine::{End, Machine},
-    queue::{Event, Lost},
+    filter::Lines,
+    machine::{CHUNK, End, LOOK, Machine},
+    queue::{Event, Lost, Queue},
 };
 use crate::{
-    history::{History, View, Window},
+    history::{ByteHistory, History, View, Window},
     text,
 };
 
@@ -50,22 +51,29 @@ impl Machine {
         plain: impl FnOnce(u64) -> (u64, u64),
     ) -> Option<Ranges> {
         self.advance(now, subject);
-        if self.sieve.is_none() && self.tail.is_some() {
-            self.take_in_tail();
+        if self.form != Form::Pull {
+            // What waits is for the turns.
+            plain(self.cursor);
+            return None;
         }
-        match subject.history {
-            History::Bytes(_) if self.sieve.is_some() || !self.queue.is_empty() => {
-                let ranges = self.read_ranges(now, subject, take);
-                self.was_read(ranges.window.next, ranges.window.bytes.len() as u64);
-                Some(ranges)
+        if let History::Bytes(history) = subject.history
+            && (self.sieve.is_some() || !self.queue.is_empty())
+        {
+            if self.sieve.is_none() {
+                self.take_in_tail();
             }
-            History::Bytes(_) | History::Log(_) | History::State(_) => {
-                self.tail = None;
-                let (start, end) = plain(self.cursor);
-                self.was_read(end, end.saturating_sub(start));
-                None
-            }
+            return Some(self.read_ranges(now, history, take));
         }
+        if let Some(tail) = self.tail.take() {
+            self.cursor = self.cursor.max(tail);
+        }
+        let (start, end) = plain(self.cursor);
+        let gap = match subject.history {
+            History::Bytes(_) => start.saturating_sub(self.cursor),
+            History::Log(_) | History::State(_) => 0,
+        };
+        self.was_read(end, end.saturating_sub(start), gap);
+        None
     }
 
     pub(super) fn waiting(&mut self, now: Duration, subject: &Subject<'_>, behind: u64) -> Vec<Range<u64>> {
@@ -73,26 +81,27 @@ impl Machine {
         if self.sieve.is_none() && self.tail.is_some() {
             self.take_in_tail();
         }
+        if let (History::Bytes(history), true) = (subject.history, self.queue.is_empty()) {
+            self.take_in_unread(now, history);
+        }
         let is_plain = self.sieve.is_none() && self.queue.is_empty();
-        let plain = is_plain.then(|| self.cursor..self.limit(&subject.history.mark()));
+        let from = self.cursor.max(self.tail.unwrap_or(0));
+        let plain = is_plain.then(|| from..self.limit(&subject.history.mark()));
         let cut = |range: Range<u64>| range.start.max(behind)..range.end;
         self.queue.ranges().chain(plain).map(cut).filter(|range| !range.is_empty()).collect()
     }
 
     /// The cursor never falls. What has been read need not be announced.
-    fn was_read(&mut self, to: u64, bytes: u64) {
-        if self.form != Form::Pull {
-            return;
-        }
+    fn was_read(&mut self, to: u64, bytes: u64, gap: u64) {
         self.cursor = self.cursor.max(to);
         self.stats.bytes_sent += bytes;
-        if self.cursor >= self.seen && self.end == End::Open {
+        self.note_gap(gap);
+        if self.cursor >= self.judged_to() && self.end == End::Open {
             self.flush.forget();
         }
     }
 
-    fn read_ranges(&mut self, now: Duration, subject: &Subject<'_>, take: Take) -> Ranges {
-        let History::Bytes(history) = subject.history else { return Ranges::nothing(self.cursor) };
+    fn read_ranges(&mut self, now: Duration, history: &ByteHistory, take: Take) -> Ranges {
         let mark = history.mark();
         let mut window = Window {
             start: self.cursor,
@@ -106,14 +115,13 @@ impl Machine {
         };
         while window.bytes.len() < take.max {
             if self.queue.is_empty() {
-                // A full queue had kept it from looking further.
-                self.advance(now, subject);
+                self.take_in_unread(now, history);
             }
             let Some(Event { range, kind, lost }) = self.queue.pop(0) else { break };
             let room = take.max - window.bytes.len();
             let mut part = history.read_until(range.end, take.view, range.start, room);
             let start = part.start.clamp(range.start, range.end);
-            window.gap += lost.bytes + (start - range.start);
+            window.gap += lost.bytes() + (start - range.start);
             if part.next < range.end {
                 let cut = match (take.characters, take.view) {
                     (Characters::Whole, View::Merged) => text::incomplete_suffix(&part.bytes),
@@ -132,24 +140,40 @@ impl Machine {
         }
         if self.queue.is_empty() {
             // The cursor passes over what does not count.
-            window.next = window.next.max(self.sieve.as_ref().map_or(self.seen, |sieve| sieve.unjudged()));
+            window.next = window.next.max(self.unread.unwrap_or(self.judged_to()));
         }
-        Ranges { window, more: !self.queue.is_empty() || self.unfinished }
+        self.was_read(window.next, window.bytes.len() as u64, window.gap);
+        Ranges { window, more: !self.queue.is_empty() || self.unread.is_some() || self.unfinished }
     }
-}
 
-impl Ranges {
-    fn nothing(at: u64) -> Self {
-        let window = Window {
-            start: at,
-            next: at,
-            base: at,
-            end: at,
-            gap: 0,
-            ended: false,
-            bytes: Vec::new(),
-            runs: Vec::new(),
+    /// Lines that found no room in the queue are in the history, and are judged again there.
+    fn take_in_unread(&mut self, now: Duration, history: &ByteHistory) {
+        let until = self.judged_to();
+        let (Some(sieve), Some(from)) = (&self.sieve, self.unread.take()) else { return };
+        let queue = &mut self.queue;
+        let on_line = |queue: &mut Queue, line, matched| {
+            if matched {
+                queue.extend(line);
+            }
+            !queue.is_full()
         };
-        Self { window, more: false }
+        let mut lines = Lines::from(from);
+        let mut budget = LOOK;
+        while lines.at() < until && budget > 0 && !queue.is_full() {
+            let wanted = CHUNK.min(until - lines.at());
+            let window = history.read(lines.at(), usize::try_from(wanted).unwrap_or(usize::MAX));
+            let start = window.start.min(until);
+            if start > lines.at() {
+                queue.miss(Lost::gone(start - lines.unjudged()));
+                lines = Lines::from(start);
+                continue;
+            }
+            lines.take(now, &sieve.filter, &window.bytes, &mut |line, matched| on_line(queue, line, matched));
+            budget = budget.saturating_sub(wanted);
+        }
+        if lines.at() >= until && !queue.is_full() {
+            lines.finish(&sieve.filter, &mut |line, matched| on_line(queue, line, matched));
+        }
+        self.unread = Some(lines.unjudged()).filter(|at| *at < until);
     }
 }

@@ -1,7 +1,7 @@
 //! Lanes in virtual time: what a client of each kind is told, and when.
 
 use super::*;
-use crate::history::{ByteHistory, Origin};
+use crate::history::{ByteHistory, Keep, LogHistory, Origin};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -463,4 +463,309 @@ fn a_producer_that_never_rests_does_not_hide_the_end() {
     rig.append(b"cd");
     rig.run_for(1000);
     assert_eq!(rig.text(), "ab$");
+}
+
+#[test]
+fn a_swap_of_filters_hides_no_news() {
+    let mut rig = Rig::new(options(Form::Pull));
+    rig.append(b"a\n");
+    rig.run_for(10);
+    rig.lane.set_filter(rig.now, &subject(&rig.history), filter("b"));
+    rig.run_for(1000);
+    assert_eq!(rig.times(), [25]);
+}
+
+#[test]
+fn what_follows_a_swap_is_read_however_the_reads_are_cut() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..options(Form::Pull) });
+    rig.append(b"a1\na2\n");
+    rig.run_for(1000);
+    rig.lane.set_filter(rig.now, &subject(&rig.history), None);
+    assert_eq!(rig.read(2), "a1");
+    rig.append(b"b\n");
+    rig.run_for(1000);
+    assert_eq!(rig.read(100), "\na2\nb\n");
+}
+
+#[test]
+fn what_a_filter_kept_back_does_not_come_after_the_swap() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..options(Form::Pull) });
+    rig.append(b"a\n");
+    rig.run_for(1000);
+    assert_eq!(rig.read(100), "a\n");
+    rig.append(b"b1\n");
+    rig.run_for(1000);
+    rig.lane.set_filter(rig.now, &subject(&rig.history), None);
+    assert_eq!(rig.read(100), "");
+    rig.append(b"b2\n");
+    rig.run_for(1000);
+    assert_eq!(rig.read(100), "b2\n");
+}
+
+#[test]
+fn a_filtered_lane_is_woken_by_each_match_though_nobody_reads_through_it() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..options(Form::Pull) });
+    let mut lines = String::new();
+    for n in 0..60 {
+        let line = format!("a{n}\n");
+        rig.append(format!("{line}b\n").as_bytes());
+        rig.run_for(1000);
+        lines.push_str(&line);
+    }
+    assert_eq!(rig.told.len(), 60);
+    assert_eq!(rig.lane.report().stats.filtered_events, 60);
+    assert_eq!(rig.read(20) + &rig.read(1000), lines);
+    rig.run_for(1000);
+    assert_eq!(rig.told.len(), 60);
+}
+
+#[test]
+fn a_swap_reaches_back_to_the_matches_that_found_no_room() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..options(Form::Pull) });
+    for _ in 0..20 {
+        rig.append(b"a\nb\n");
+        rig.run_for(1000);
+    }
+    rig.lane.set_filter(rig.now, &subject(&rig.history), None);
+    assert_eq!(rig.read(1000), "a\n".repeat(16) + &"a\nb\n".repeat(4));
+}
+
+#[test]
+fn a_read_through_a_lane_that_is_sent_bytes_takes_nothing_from_it() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..payload() });
+    rig.lane.pause(rig.now);
+    rig.append(b"a\n");
+    rig.run_for(100);
+    _ = rig.read(100);
+    rig.lane.resume(rig.now);
+    rig.run_for(100);
+    assert_eq!(rig.text(), "a\n");
+}
+
+#[test]
+fn a_lane_on_a_log_announces_whatever_its_form() {
+    let log = LogHistory::new(8, Keep::Newest);
+    let subject = || Subject { history: History::Log(&log), body: &String::new, parting: Parting::Stay };
+    let lane = Lane::open(payload(), Duration::ZERO, &subject());
+    log.append(()).unwrap();
+    assert_eq!(lane.look(Duration::ZERO, &subject()).asks, Asks::Now);
+    assert_eq!(lane.take(Duration::ZERO, &subject()), Some(Delivery::Updated));
+    assert_eq!(lane.sent(Duration::ZERO, &subject(), Handed::Accepted), Asks::No);
+}
+
+/// A message taken, then twenty events, then the message refused.
+fn refused(options: Options) -> Rig {
+    let mut rig = Rig::new(options);
+    rig.append(b"ab");
+    _ = rig.look();
+    rig.lane.take(rig.now, &subject(&rig.history)).unwrap();
+    for n in 0..20_u8 {
+        rig.append(&[b'0' + n % 10]);
+        rig.stall_for(10);
+    }
+    assert_eq!(rig.lane.sent(rig.now, &subject(&rig.history), Handed::Refused), Asks::Now);
+    rig.asked = true;
+    let stats = rig.lane.report();
+    assert!(stats.queue_depth <= stats.stats.queue_high_watermark);
+    rig.run_for(10);
+    rig
+}
+
+#[test]
+fn a_message_refused_by_a_lane_that_fell_behind_meanwhile_is_not_lost() {
+    for policy in [LagPolicy::Snapshot, LagPolicy::BlockSlow] {
+        let rig = refused(Options { policy, ..payload() });
+        assert_eq!(rig.text(), format!("ab{}", digits(0..20)));
+    }
+    let rig = refused(Options { policy: LagPolicy::DropOldest, ..payload() });
+    assert_eq!(rig.text(), format!("ab<4>{}", digits(4..20)));
+}
+
+#[test]
+fn a_message_in_flight_is_still_held_back() {
+    let mut rig = Rig::on(ByteHistory::new(8), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.append(b"01234567");
+    _ = rig.look();
+    rig.lane.take(rig.now, &subject(&rig.history)).unwrap();
+    rig.append(b"89abcdef");
+    rig.asked = rig.lane.sent(rig.now, &subject(&rig.history), Handed::Refused) == Asks::Now;
+    rig.run_for(10);
+    assert_eq!(rig.text(), "0123456789abcdef");
+    assert_eq!(rig.history.mark().base, 0);
+}
+
+#[test]
+fn an_end_that_is_refused_keeps_the_hole_before_it() {
+    let mut rig = Rig::new(Options { policy: LagPolicy::DropNewest, ..payload() });
+    rig.lane.pause(rig.now);
+    for n in 0..20_u8 {
+        rig.append(&[b'0' + n % 10]);
+        rig.run_for(10);
+    }
+    rig.history.finish();
+    rig.lane.resume(rig.now);
+    for _ in 0..4 {
+        _ = rig.look();
+        assert!(rig.turn());
+    }
+    let end = rig.lane.take(rig.now, &subject(&rig.history));
+    assert_eq!(end, Some(Delivery::End { seq: 4, cursor: 20, gap: 4, dropped: 4 }));
+    rig.asked = rig.lane.sent(rig.now, &subject(&rig.history), Handed::Refused) == Asks::Now;
+    rig.run_for(10);
+    assert_eq!(rig.text(), format!("{}<4>$", digits(0..16)));
+    assert_eq!(rig.lane.report().cursor, 20);
+}
+
+#[test]
+fn a_gap_nobody_was_told_of_is_not_forgotten_when_the_lane_falls_behind_again() {
+    let mut rig = Rig::on(ByteHistory::new(8), Options { filter: filter("a"), ..payload() });
+    for _ in 0..20 {
+        rig.append(b"a\n");
+        rig.stall_for(10);
+    }
+    rig.append(b"b\nb\nb\nb\n");
+    rig.run_for(10);
+    assert_eq!(rig.text(), "");
+    for _ in 0..20 {
+        rig.append(b"a\n");
+        rig.stall_for(10);
+    }
+    rig.run_for(10);
+    assert_eq!(rig.text(), "<80>a\na\na\na\n");
+    assert_eq!(rig.lane.report().stats.gap_bytes, 80);
+}
+
+#[test]
+fn what_a_read_finds_gone_is_counted() {
+    let mut rig = Rig::on(ByteHistory::new(8), options(Form::Pull));
+    rig.append(&[b'x'; 20]);
+    rig.run_for(10);
+    assert_eq!(rig.read(100), "xxxxxxxx");
+    assert_eq!(rig.lane.report().stats.gap_bytes, 12);
+}
+
+#[test]
+fn lines_that_do_not_count_hold_nothing_back() {
+    let options = Options { policy: LagPolicy::BlockSlow, filter: filter("a"), ..payload() };
+    let mut rig = Rig::on(ByteHistory::new(16), options);
+    for _ in 0..20 {
+        rig.append(b"b\n");
+        rig.run_for(1000);
+    }
+    assert_eq!(rig.history.mark().base, 24);
+    assert_eq!(rig.lane.report().cursor, 40);
+    assert_eq!(rig.lane.notices(rig.now), Notices::default());
+}
+
+#[test]
+fn a_lane_that_has_given_up_or_ended_holds_nothing_when_it_is_resumed() {
+    let mut rig = Rig::on(ByteHistory::new(16), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.append(&[b'x'; 20]);
+    rig.stall_for(6000);
+    rig.lane.pause(rig.now);
+    rig.lane.resume(rig.now);
+    rig.append(b"y");
+    assert_eq!(rig.history.mark().base, 5);
+
+    let mut rig = Rig::on(ByteHistory::new(16), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.append(b"ab");
+    rig.history.finish();
+    rig.run_for(10);
+    rig.lane.pause(rig.now);
+    rig.lane.resume(rig.now);
+    rig.append(&[b'x'; 38]);
+    assert_eq!(rig.history.mark().base, 24);
+    rig.run_for(10_000);
+    assert_eq!((rig.text(), rig.lane.notices(rig.now)), ("ab$".into(), Notices::default()));
+}
+
+#[test]
+fn a_lane_that_gives_up_with_lines_unseen_comes_to_rest() {
+    let options = Options { policy: LagPolicy::BlockSlow, filter: filter("a"), ..payload() };
+    let mut rig = Rig::on(ByteHistory::new(300 * 1024), options);
+    rig.append(b"a\n");
+    rig.append(&b"b\n".repeat(295 * 1024));
+    _ = rig.look();
+    rig.now = 5000 * MS;
+    rig.stall_for(1000);
+    assert_eq!(rig.lane.notices(rig.now).gave_up, 1);
+}
+
+#[test]
+fn a_lane_closed_while_its_end_is_on_the_way_says_no_more() {
+    let mut rig = Rig::new(payload());
+    rig.history.finish();
+    _ = rig.look();
+    let end = rig.lane.take(rig.now, &subject(&rig.history));
+    assert!(matches!(end, Some(Delivery::End { .. })));
+    assert_eq!(rig.lane.close(rig.now, Reason::ManualClose), Closing::Won);
+    assert_eq!(rig.lane.sent(rig.now, &subject(&rig.history), Handed::Accepted), Asks::No);
+    rig.run_for(10);
+    assert_eq!(rig.text(), "");
+}
+
+#[test]
+fn a_replay_is_announced_though_the_end_was_on_the_way() {
+    let mut rig = Rig::new(options(Form::Pull));
+    rig.append(b"ab");
+    rig.history.finish();
+    _ = rig.look();
+    assert_eq!(rig.lane.take(rig.now, &subject(&rig.history)), Some(Delivery::Updated));
+    rig.lane.replay(rig.now, &subject(&rig.history), 0, 100).unwrap();
+    rig.asked = rig.lane.sent(rig.now, &subject(&rig.history), Handed::Accepted) == Asks::Now;
+    rig.run_for(1000);
+    assert_eq!(rig.told.len(), 1);
+}
+
+#[test]
+fn a_depth_is_never_above_its_high_water_mark() {
+    let mut rig = Rig::new(options(Form::Pull));
+    rig.history.finish();
+    _ = rig.look();
+    let report = rig.lane.report();
+    assert_eq!((report.queue_depth, report.stats.queue_high_watermark), (1, 1));
+}
+
+#[test]
+fn the_rest_of_a_line_that_was_begun_comes_after_a_resynchronisation() {
+    let mut rig = Rig::new(Options { filter: filter("a"), ..payload() });
+    rig.append(b"a12345\n");
+    _ = rig.look();
+    assert!(rig.turn());
+    for _ in 0..20 {
+        rig.append(b"b\na\n");
+        rig.stall_for(10);
+    }
+    rig.run_for(10);
+    assert_eq!(rig.text(), format!("a12345\n{}", "a\n".repeat(20)));
+    assert_eq!(rig.lane.report().stats.lagged_recoveries, 1);
+}
+
+#[test]
+fn a_lane_that_blocks_does_not_wait_for_bytes_behind_the_end() {
+    let mut rig = Rig::on(ByteHistory::new(1), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.history.finish();
+    _ = rig.look();
+    rig.append(b"ab");
+    rig.append(b"c");
+    assert_eq!(rig.history.mark().base, 2);
+    rig.run_for(10);
+    assert_eq!(rig.text(), "$");
+    let replayed = rig.lane.replay(rig.now, &subject(&rig.history), 0, 100).unwrap();
+    assert_eq!(replayed, Replayed { start: 0, bytes: 0, gap: 0, gone: 0 });
+    assert_eq!(rig.lane.replay(rig.now, &subject(&rig.history), 1, 100), Err(Beyond { end: 0 }));
+}
+
+#[test]
+fn refusals_do_not_make_a_queue_grow() {
+    let mut rig = Rig::new(Options { policy: LagPolicy::DropOldest, queue: 2, ..payload() });
+    for _ in 0..20 {
+        rig.append(b"0123456789");
+        rig.stall_for(10);
+        rig.lane.take(rig.now, &subject(&rig.history)).unwrap();
+        rig.append(b"0123456789");
+        rig.stall_for(10);
+        rig.asked = rig.lane.sent(rig.now, &subject(&rig.history), Handed::Refused) == Asks::Now;
+    }
+    assert!(rig.lane.report().queue_depth <= 3);
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, History, Window},
-    lane::{Characters, Filter, Ranges, Take, millis},
+    lane::{Characters, Filter, Form, Ranges, Take, millis},
     settings::Settings,
     text,
     uri::{self, CursorAt, Resource, Uri},
@@ -247,6 +247,12 @@ impl WaitArgs {
         }
         for id in &self.sub_ids {
             let lane = cx.lane(id)?;
+            if lane.form != Form::Pull {
+                let got = shown("sub_ids", &json!(id));
+                return Err(Failure::argument(format!(
+                    "sub_ids must be lanes that are read from; this one brings its bytes: {got}"
+                )));
+            }
             let wait = WaitItem { source: lane.source().clone(), place: Place::Lane(lane) };
             items.push(Item { wait, from: From::Lane });
         }
