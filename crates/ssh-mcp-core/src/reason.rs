@@ -57,6 +57,29 @@ reasons! {
     RetentionOver = "retention_over";
 }
 
+impl Reason {
+    /// Whether it is that of something that ended by itself (`docs/lifecycle.md`, R11), not from outside.
+    pub fn is_own_end(self) -> bool {
+        match self {
+            Self::Completed | Self::Failed | Self::TimedOut | Self::RemoteClosed | Self::ConnectionLost => {
+                true
+            }
+            Self::Cancelled
+            | Self::ManualClose
+            | Self::CascadeDisconnect
+            | Self::UnsubscribeGraceElapsed
+            | Self::NeverObserved
+            | Self::InactivityTtlFired
+            | Self::LeakKill
+            | Self::ServerShutdown
+            | Self::PeerGone
+            | Self::LifetimeLeaseExpired
+            | Self::AutoClose
+            | Self::RetentionOver => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

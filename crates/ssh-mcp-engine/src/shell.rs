@@ -566,7 +566,5 @@ async fn write(shell: Arc<Shell>, control: Arc<dyn ChannelControl>, start: Start
 
 /// Whether a retained shell ended by itself, so that it is kept for long.
 pub(crate) fn ended_by_itself(shell: &Shell) -> bool {
-    shell.ended().is_some_and(|(reason, _)| {
-        matches!(reason, Reason::Completed | Reason::Failed | Reason::RemoteClosed | Reason::ConnectionLost)
-    })
+    shell.ended().is_some_and(|(reason, _)| reason.is_own_end())
 }

@@ -139,7 +139,7 @@ impl Source {
     /// What its lanes do once they have delivered its end: what was ended from outside has nothing more for them.
     pub(super) fn parting(&self) -> Parting {
         match self.end_words() {
-            Some(words) if !ends_by_itself(words.reason) => Parting::Leave,
+            Some(words) if !words.reason.is_own_end() => Parting::Leave,
             Some(_) | None => Parting::Stay,
         }
     }
@@ -152,7 +152,7 @@ impl Source {
                 None => match command.ended().map(|(reason, _)| reason).or_else(|| command.stop_reason()) {
                     // Without a reason it is ending by itself in this moment.
                     None => Admitted::Late,
-                    Some(reason) if ends_by_itself(reason) => Admitted::Late,
+                    Some(reason) if reason.is_own_end() => Admitted::Late,
                     Some(reason) => Admitted::Gone(self.gone(engine, reason)),
                 },
             },
@@ -188,28 +188,5 @@ impl Source {
                 engine.gone(&registries.sessions, &session.spec.owner, session.spec.id, reason, ended)
             }
         }
-    }
-}
-
-/// Whether a reason is that of something that ended by itself (`docs/lifecycle.md`, R11).
-fn ends_by_itself(reason: Reason) -> bool {
-    match reason {
-        Reason::Completed
-        | Reason::Failed
-        | Reason::TimedOut
-        | Reason::RemoteClosed
-        | Reason::ConnectionLost => true,
-        Reason::Cancelled
-        | Reason::ManualClose
-        | Reason::CascadeDisconnect
-        | Reason::UnsubscribeGraceElapsed
-        | Reason::NeverObserved
-        | Reason::InactivityTtlFired
-        | Reason::LeakKill
-        | Reason::ServerShutdown
-        | Reason::PeerGone
-        | Reason::LifetimeLeaseExpired
-        | Reason::AutoClose
-        | Reason::RetentionOver => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use ssh_mcp_core::lane::{Form, millis};
+use ssh_mcp_core::lane::{Form, Report, millis};
 use ssh_mcp_engine::{Inline, LaneEntry};
 
 use super::{Effect, Key, Reach, Repeat, Row, Set, call, warnings};
@@ -76,12 +76,11 @@ struct ListBody {
     subs: Vec<Listed>,
 }
 
+/// What a list and the statistics both say of a lane.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Listed {
+struct Facts {
     sub_id: String,
     uri: String,
-    kind: &'static str,
-    resource_id: String,
     lifetime: &'static str,
     lag_policy: &'static str,
     paused: bool,
@@ -93,9 +92,37 @@ struct Listed {
     lagged_drops: u64,
     queue_depth: u64,
     created_at: String,
-    age_s: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_event_at: Option<String>,
+}
+
+impl Facts {
+    fn new(cx: &Cx, lane: &LaneEntry, report: Report) -> Self {
+        Self {
+            sub_id: lane.id.to_string(),
+            uri: lane.resource.to_string(),
+            lifetime: lane.lifetime.as_str(),
+            lag_policy: report.policy.as_str(),
+            paused: report.paused,
+            origin: lane.origin.as_str(),
+            filter: report.filter,
+            events_sent: report.stats.events_sent,
+            bytes_sent: report.stats.bytes_sent,
+            lagged_drops: report.stats.lagged_drops,
+            queue_depth: report.queue_depth,
+            created_at: cx.rfc3339(lane.created),
+            last_event_at: report.stats.last_event.map(|at| cx.rfc3339(at)),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Listed {
+    #[serde(flatten)]
+    facts: Facts,
+    kind: &'static str,
+    resource_id: String,
+    age_s: u64,
 }
 
 impl Body for ListBody {
@@ -114,46 +141,25 @@ impl Body for ListBody {
 
 impl Listed {
     fn new(cx: &Cx, lane: &LaneEntry) -> Self {
-        let report = lane.report();
         Self {
-            sub_id: lane.id.to_string(),
-            uri: lane.resource.to_string(),
+            facts: Facts::new(cx, lane, lane.report()),
             kind: lane.resource.scheme.as_str(),
             resource_id: lane.resource.id.to_string(),
-            lifetime: lane.lifetime.as_str(),
-            lag_policy: report.policy.as_str(),
-            paused: report.paused,
-            origin: lane.origin.as_str(),
-            filter: report.filter,
-            events_sent: report.stats.events_sent,
-            bytes_sent: report.stats.bytes_sent,
-            lagged_drops: report.stats.lagged_drops,
-            queue_depth: report.queue_depth,
-            created_at: cx.rfc3339(lane.created),
             age_s: cx.engine.clock().now().saturating_sub(lane.created).as_secs(),
-            last_event_at: report.stats.last_event.map(|at| cx.rfc3339(at)),
         }
     }
 
     fn line(&self) -> String {
+        let Facts { sub_id, uri, lag_policy, paused, origin, lifetime, created_at, .. } = &self.facts;
+        let Facts { events_sent, bytes_sent, lagged_drops, queue_depth, .. } = &self.facts;
+        let (kind, age) = (self.kind, self.age_s);
         let mut line = format!(
-            "{} {} {} lag={} paused={} origin={} lifetime={} events={} bytes={} drops={} queue={} created={} age={}s",
-            self.sub_id,
-            self.kind,
-            self.uri,
-            self.lag_policy,
-            self.paused,
-            self.origin,
-            self.lifetime,
-            self.events_sent,
-            self.bytes_sent,
-            self.lagged_drops,
-            self.queue_depth,
-            self.created_at,
-            self.age_s,
+            "{sub_id} {kind} {uri} lag={lag_policy} paused={paused} origin={origin} lifetime={lifetime} \
+             events={events_sent} bytes={bytes_sent} drops={lagged_drops} queue={queue_depth} created={created_at} \
+             age={age}s"
         );
-        line.extend(self.last_event_at.iter().map(|at| format!(" last={at}")));
-        line.extend(self.filter.iter().map(|filter| format!(" filter={filter}")));
+        line.extend(self.facts.last_event_at.iter().map(|at| format!(" last={at}")));
+        line.extend(self.facts.filter.iter().map(|filter| format!(" filter={filter}")));
         line
     }
 }
@@ -181,20 +187,10 @@ impl Arguments for StatsArgs {}
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct StatsBody {
-    sub_id: String,
-    uri: String,
-    lifetime: &'static str,
-    lag_policy: &'static str,
-    paused: bool,
-    origin: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filter: Option<String>,
-    events_sent: u64,
-    bytes_sent: u64,
-    lagged_drops: u64,
+    #[serde(flatten)]
+    facts: Facts,
     lagged_recoveries: u64,
     gap_bytes: u64,
-    queue_depth: u64,
     queue_high_watermark: u64,
     block_total_ms: u64,
     byte_triggered_flushes: u64,
@@ -203,9 +199,6 @@ struct StatsBody {
     lag_bytes: u64,
     effective_debounce_ms: u64,
     effective_flush_bytes: u64,
-    created_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_event_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     inline_push: bool,
@@ -219,20 +212,20 @@ impl Body for StatsBody {
     const STATUSES: &'static [&'static str] = &["ok"];
 
     fn write(&self, text: &mut Text) {
-        text.key("SUB_ID", &self.sub_id);
-        text.key("URI", &self.uri);
-        text.key("LIFETIME", self.lifetime);
-        text.key("LAG_POLICY", self.lag_policy);
-        text.key("PAUSED", self.paused);
-        text.key("ORIGIN", self.origin);
-        text.maybe("FILTER", self.filter.as_ref());
+        text.key("SUB_ID", &self.facts.sub_id);
+        text.key("URI", &self.facts.uri);
+        text.key("LIFETIME", self.facts.lifetime);
+        text.key("LAG_POLICY", self.facts.lag_policy);
+        text.key("PAUSED", self.facts.paused);
+        text.key("ORIGIN", self.facts.origin);
+        text.maybe("FILTER", self.facts.filter.as_ref());
         for (name, count) in [
-            ("EVENTS_SENT", self.events_sent),
-            ("BYTES_SENT", self.bytes_sent),
-            ("LAGGED_DROPS", self.lagged_drops),
+            ("EVENTS_SENT", self.facts.events_sent),
+            ("BYTES_SENT", self.facts.bytes_sent),
+            ("LAGGED_DROPS", self.facts.lagged_drops),
             ("LAGGED_RECOVERIES", self.lagged_recoveries),
             ("GAP_BYTES", self.gap_bytes),
-            ("QUEUE_DEPTH", self.queue_depth),
+            ("QUEUE_DEPTH", self.facts.queue_depth),
             ("QUEUE_HIGH_WATERMARK", self.queue_high_watermark),
             ("BLOCK_TOTAL_MS", self.block_total_ms),
             ("BYTE_TRIGGERED_FLUSHES", self.byte_triggered_flushes),
@@ -244,8 +237,8 @@ impl Body for StatsBody {
         ] {
             text.key(name, count);
         }
-        text.key("CREATED_AT", &self.created_at);
-        text.maybe("LAST_EVENT_AT", self.last_event_at.as_ref());
+        text.key("CREATED_AT", &self.facts.created_at);
+        text.maybe("LAST_EVENT_AT", self.facts.last_event_at.as_ref());
         text.maybe("EXPIRES_AT", self.expires_at.as_ref());
         text.key("INLINE_PUSH", self.inline_push);
         text.key("INLINE_PUSH_HONORED", self.inline_push_honored);
@@ -260,19 +253,8 @@ async fn stats(cx: &Cx, args: StatsArgs) -> Result<Answer<StatsBody>, Failure> {
     let report = lane.report();
     let stats = report.stats;
     let body = StatsBody {
-        sub_id: lane.id.to_string(),
-        uri: lane.resource.to_string(),
-        lifetime: lane.lifetime.as_str(),
-        lag_policy: report.policy.as_str(),
-        paused: report.paused,
-        origin: lane.origin.as_str(),
-        filter: report.filter,
-        events_sent: stats.events_sent,
-        bytes_sent: stats.bytes_sent,
-        lagged_drops: stats.lagged_drops,
         lagged_recoveries: stats.lagged_recoveries,
         gap_bytes: stats.gap_bytes,
-        queue_depth: report.queue_depth,
         queue_high_watermark: stats.queue_high_watermark,
         block_total_ms: millis(stats.blocked),
         byte_triggered_flushes: stats.byte_triggered_flushes,
@@ -281,14 +263,13 @@ async fn stats(cx: &Cx, args: StatsArgs) -> Result<Answer<StatsBody>, Failure> {
         lag_bytes: lane.lag(report.cursor),
         effective_debounce_ms: millis(report.debounce),
         effective_flush_bytes: report.bytes.unwrap_or(0),
-        created_at: cx.rfc3339(lane.created),
-        last_event_at: stats.last_event.map(|at| cx.rfc3339(at)),
         expires_at: report.expires.map(|at| cx.rfc3339(at)),
         inline_push: lane.inline != Inline::NotAsked,
         inline_push_honored: matches!(lane.form, Form::Payload { .. }),
         inline_events_sent: stats.inline_events_sent,
         inline_bytes_sent: stats.inline_bytes_sent,
         inline_events_failed: stats.inline_events_failed,
+        facts: Facts::new(cx, &lane, report),
     };
     let next = next::next(&cx.catalogue, After::LaneSteered(lane.id));
     Ok(Answer::new("ok", body).with_warnings(warnings(cx, &lane)).with_next(next))
