@@ -35,9 +35,17 @@ async fn main() -> anyhow::Result<()> {
     let slow = json!({"session_id": session, "command": "for n in 1 2 3; do echo step $n; sleep 0.2; done"});
     let command = host.call("Start a command in the background", "ssh_exec", slow)?;
     let command = text(&command, "command_id")?;
-    let rest = json!({"command_id": command, "wait": true});
-    let done = host.call("... and take what it printed", "ssh_exec_output", rest)?;
-    ensure!(text(&done, "stdout")?.ends_with("step 3\n") || text(&done, "stdout")?.ends_with("step 3"));
+    let uri = format!("command://{command}/output");
+    let mut printed = String::new();
+    loop {
+        let purpose = "... and be told as soon as it prints something, each byte once";
+        let news = host.call(purpose, "sub_wait", json!({"uris": [uri]}))?;
+        printed += news["items"][0]["delta"].as_str().context("a wait shows what is new")?;
+        if news["status"] == "ended" {
+            break;
+        }
+    }
+    ensure!(printed == "step 1\nstep 2\nstep 3\n");
 
     let open = json!({"session_id": session, "env": {"PS1": "$ "}, "shell": "/bin/sh"});
     let shell = host.call("Open an interactive shell", "ssh_shell_open", open)?;
