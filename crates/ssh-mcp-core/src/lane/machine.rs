@@ -454,14 +454,19 @@ impl Machine {
             self.unblock(now);
             return;
         }
-        let is_beyond = mark.end.saturating_sub(self.needed) > bytes.limit();
+        // A message on its way is the transport's; the bounds are about those that wait.
+        let taken = match &self.taken {
+            Some(Taken::Piece { event, generation, .. }) if *generation == self.generation => event.range.end,
+            _ => self.needed,
+        };
+        let is_beyond = mark.end.saturating_sub(taken) > bytes.limit();
         match (self.blocked, is_beyond) {
             (None, true) => self.blocked = Some(now),
             (Some(_), false) => self.unblock(now),
             (None, false) | (Some(_), true) => {}
         }
         let too_long = self.blocked.is_some_and(|since| now >= since + self.block_timeout);
-        if too_long || is_beyond && mark.base > self.needed {
+        if too_long || is_beyond && mark.base > taken {
             self.notices.gave_up += 1;
             self.lift_floor(now);
             self.fall_behind(self.queue.len() as u64);

@@ -769,3 +769,14 @@ fn refusals_do_not_make_a_queue_grow() {
     }
     assert!(rig.lane.report().queue_depth <= 3);
 }
+
+#[test]
+fn a_message_on_its_way_does_not_use_up_the_time_of_a_lane_that_blocks() {
+    let mut rig = Rig::on(ByteHistory::new(8), Options { policy: LagPolicy::BlockSlow, ..payload() });
+    rig.append(b"01234567");
+    _ = rig.look();
+    rig.lane.take(rig.now, &subject(&rig.history)).unwrap();
+    rig.append(b"89ab");
+    rig.stall_for(6000);
+    assert_eq!(rig.lane.notices(rig.now).gave_up, 0);
+}

@@ -1,6 +1,7 @@
 //! Stories of lives under every interleaving; the numbers are those of `docs/lifecycle.md` part 6.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -11,8 +12,9 @@ use std::{
 use loom::{future::block_on, thread};
 
 use super::{
-    AutoRelease, Close, Confirmed, Disconnect, End, Ending, Expired, Gate, GivenBack, Lifecycle, Observed,
-    Reap, Released, SessionLife, SessionRef, SessionState, Shut, Snapshot, State, Taken, Touched,
+    AutoRelease, Close, Confirmed, Disconnect, End, Ending, Expired, Gate, GivenBack, Leak, Lifecycle,
+    Observed, Reap, Released, Report, SessionLife, SessionRef, SessionState, Shut, Snapshot, State, Taken,
+    Touched,
 };
 use crate::{
     history::{ByteHistory, Origin},
@@ -316,6 +318,86 @@ fn an_accepted_observer_hears_of_the_end() {
         history.finish();
         observer.join().unwrap();
         assert_eq!(life.observe(), Observed::Refused);
+    });
+}
+
+/// One look of the leak watcher: the time without an observer it reported, if it did.
+fn scan(life: &Lifecycle) -> Option<super::Epoch> {
+    let seen = life.snapshot();
+    (life.report_leak(seen.epoch) == Report::Due).then_some(seen.epoch)
+}
+
+/// lifecycle 6.19
+#[test]
+fn each_time_without_an_observer_is_reported_once_and_none_with_one() {
+    loom::model(|| {
+        let life = Arc::new(Lifecycle::owned(AutoRelease::Off));
+        let other = spawn(&life, |life| scan(life));
+        let guest = spawn(&life, |life| {
+            assert_eq!(life.observe(), Observed::Accepted);
+            assert_eq!(scan(life), None);
+            assert_eq!(life.release(), Released::Nothing);
+        });
+        let mine = scan(&life);
+        let theirs = other.join().unwrap();
+        guest.join().unwrap();
+        let reports: Vec<_> = [mine, theirs, scan(&life)].into_iter().flatten().collect();
+        assert_eq!(reports.iter().collect::<HashSet<_>>().len(), reports.len(), "{reports:?}");
+        assert_eq!(life.snapshot().leak, Leak::Reported);
+        assert_eq!(scan(&life), None);
+    });
+}
+
+/// lifecycle 6.20
+#[test]
+fn a_late_observer_beats_the_leak_watcher_or_is_refused() {
+    loom::model(|| {
+        let life = Arc::new(Lifecycle::owned(AutoRelease::Off));
+        let epoch = life.snapshot().epoch;
+        let late = spawn(&life, |life| life.observe() == Observed::Accepted);
+        let closed = life.expire_leak(epoch) == Expired::RunClose;
+        assert_ne!(late.join().unwrap(), closed);
+        let end = life.snapshot();
+        assert_eq!(end.state, if closed { State::Closed } else { State::Observed });
+    });
+}
+
+/// lifecycle 6.20: an observer that came and left has begun a new time.
+#[test]
+fn an_observer_that_came_and_left_beats_the_leak_watcher_or_is_refused() {
+    loom::model(|| {
+        let life = Arc::new(Lifecycle::owned(AutoRelease::Off));
+        let epoch = life.snapshot().epoch;
+        let guest = spawn(&life, |life| {
+            let came = life.observe() == Observed::Accepted;
+            assert!(!came || life.release() == Released::Nothing);
+            came
+        });
+        let closed = life.expire_leak(epoch) == Expired::RunClose;
+        assert_ne!(guest.join().unwrap(), closed);
+    });
+}
+
+/// lifecycle 6.21
+#[test]
+fn a_lane_that_comes_as_a_casual_observer_leaves_is_left_no_timer_of_it() {
+    loom::model(|| {
+        let life = observed(AutoRelease::On);
+        let lane = spawn(&life, |life| life.observe());
+        // A read that is over; its grace is the shorter one.
+        let casual = life.release();
+        assert_eq!(lane.join().unwrap(), Observed::Accepted);
+        assert_eq!(life.armed(), None);
+        let short = match casual {
+            Released::ArmGrace(epoch) => Some(epoch),
+            Released::Nothing => None,
+            Released::Refused => unreachable!("it was counted"),
+        };
+        let fires_late = |life: &Lifecycle| short.is_none_or(|epoch| life.expire(epoch) == Expired::Void);
+        assert!(fires_late(&life));
+        let Released::ArmGrace(long) = life.release() else { unreachable!("the only observer left") };
+        assert!(fires_late(&life));
+        assert_eq!(life.armed(), Some(long));
     });
 }
 
