@@ -10,6 +10,8 @@ pub const SSH: &str = "ssh_mcp::ssh";
 pub const AUTH: &str = "ssh_mcp::auth";
 /// States of resources and sessions, timers, reapers.
 pub const LIFECYCLE: &str = "ssh_mcp::lifecycle";
+/// Lanes that open and close.
+pub const SUBSCRIPTION: &str = "ssh_mcp::subscription";
 /// The HTTP front.
 pub const HTTP: &str = "ssh_mcp::http";
 /// One line per tool call that changes something.

@@ -33,6 +33,7 @@ struct Subject {
     session: Option<String>,
     command: Option<String>,
     shell: Option<String>,
+    lane: Option<String>,
     agent: Option<String>,
     /// `user@host`, where no object leads to it.
     place: Option<(String, String)>,
@@ -71,6 +72,7 @@ impl Audit {
             session_id = subject.session,
             command_id = subject.command,
             shell_id = subject.shell,
+            sub_id = subject.lane,
             outcome = word,
             duration_ms,
             "call"
@@ -88,6 +90,7 @@ impl Subject {
             session: text_of(fields, "session_id"),
             command: text_of(fields, "command_id"),
             shell: text_of(fields, "shell_id"),
+            lane: text_of(fields, "sub_id"),
             agent: text_of(fields, "agent_id"),
             place: place.zip(text_of(fields, "username")),
         }
@@ -98,6 +101,7 @@ impl Subject {
             session: self.session.or(other.session),
             command: self.command.or(other.command),
             shell: self.shell.or(other.shell),
+            lane: self.lane.or(other.lane),
             agent: self.agent.or(other.agent),
             place: self.place.or(other.place),
         }

@@ -27,6 +27,7 @@ use ssh_mcp_core::{
     quota::{Place, Quota},
     reason::Reason,
     sync::{Mutex, Notify},
+    target_names,
     uri::Resource,
 };
 
@@ -270,6 +271,13 @@ impl Engine {
             _ = self.close_lane(&entry, Reason::PeerGone);
             return Err(OpenLaneError::PeerGone);
         }
+        tracing::debug!(
+            target: target_names::SUBSCRIPTION,
+            sub_id = %entry.id,
+            uri = %entry.resource,
+            origin = entry.origin.as_str(),
+            "lane opened"
+        );
         self.start_mux(peer);
         self.tasks.spawn(driver::drive(Arc::clone(&entry), self.clock, Arc::downgrade(self)));
         Ok(entry)
@@ -349,6 +357,7 @@ impl Engine {
             self.lanes.totals(&entry.owner).add(&entry.lane.report().stats);
             let hold = entry.hold.lock().take();
             drop(hold);
+            tracing::debug!(target: target_names::SUBSCRIPTION, sub_id = %entry.id, %reason, "lane closed");
         }
         closing
     }

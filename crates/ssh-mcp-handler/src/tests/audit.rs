@@ -70,11 +70,13 @@ async fn each_call_that_changes_something_has_one_line_and_no_secret() {
     let id = rig.ok("ssh_connect", asked).await.fact("session_id");
     rig.ok("ssh_sessions", json!({})).await;
     rig.ok("ssh_resources", json!({})).await;
+    let lane = rig.ok("sub_open", json!({ "uri": format!("session://{id}/health") })).await.fact("sub_id");
+    rig.ok("sub_stats", json!({ "sub_id": lane })).await;
     rig.fails("ssh_disconnect", json!({ "session_id": "nonsense" })).await;
     rig.ok("ssh_disconnect", json!({ "session_id": id })).await;
 
     let lines = log.audit(Level::INFO);
-    let expected: [&[&str]; 3] = [
+    let expected: [&[&str]; 4] = [
         &[
             "tool=\"ssh_connect\"",
             "peer=\"test\"",
@@ -84,6 +86,7 @@ async fn each_call_that_changes_something_has_one_line_and_no_secret() {
             "outcome=\"ok\"",
             &id,
         ],
+        &["tool=\"sub_open\"", "outcome=\"ok\"", &lane],
         &["tool=\"ssh_disconnect\"", "outcome=\"SESSION_NOT_FOUND\""],
         &["tool=\"ssh_disconnect\"", "host=\"example.org:22\"", "outcome=\"ok\"", "duration_ms=", &id],
     ];
