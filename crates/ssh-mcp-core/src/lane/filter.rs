@@ -84,6 +84,8 @@ pub(super) struct Lines {
     at: u64,
     /// Its text so far, without escape sequences.
     text: Vec<u8>,
+    /// Begun anew with each line: a line is judged alike wherever the search for it began, and a sequence that nothing ends
+    /// hides no more than its line.
     escapes: Escapes,
     /// It ends with a carriage return; a line feed behind it would belong to it.
     after_return: bool,
@@ -170,6 +172,7 @@ impl Lines {
     fn judge(&mut self, filter: &Filter, on_line: OnLine<'_>) -> bool {
         let matched = filter.matches(&self.text);
         self.text.clear();
+        self.escapes = Escapes::default();
         self.after_return = false;
         let line = self.start..self.at;
         self.start = self.at;
@@ -218,6 +221,8 @@ mod tests {
             matching("^error: x$", &[b"\x1b[1;31mer", b"ror\x1b[0m: x\n"]),
             ["\x1b[1;31merror\x1b[0m: x\n"]
         );
+        // A title that nothing ends.
+        assert_eq!(matching("a", &[b"\x1b]0;a\na\n"]), ["a\n"]);
     }
 
     #[test]
