@@ -115,7 +115,7 @@ impl Lifetime {
 pub enum Form {
     /// Announcements; the client reads.
     Pull,
-    /// The bytes themselves, so many in one message.
+    /// The bytes themselves, so many in one message; of a log or a state there are announcements.
     Payload {
         /// Most bytes of one message.
         piece: usize,
@@ -426,7 +426,8 @@ impl Lane {
     }
 
     /// A read through the lane, which moves its cursor. Where a filter or a swap of filters stands between, the ranges
-    /// that count come back; else `plain` is given the cursor and answers the window it took.
+    /// that count come back; else `plain` is given the cursor and answers the window it took. A lane that is sent bytes
+    /// stays where it is, and `plain` decides.
     pub fn read(
         &self,
         now: Duration,
