@@ -116,6 +116,10 @@ class Reader:
         """Waits to be notified and reads what there is."""
         with anyio.fail_after(30):
             await self.changed()
+        await self.read()
+
+    async def read(self) -> None:
+        """Reads what there is."""
         more = True
         while more:
             query = self.cursor or f"cursor={self.meta.get('cursor', 0)}"
@@ -134,10 +138,8 @@ class Reader:
 
     async def to_the_end(self) -> None:
         """Reads on until the command has ended and nothing is left."""
-        while True:
+        while self.meta.get("status", "running") == "running":
             await self.news()
-            if self.meta["status"] != "running":
-                break
         assert (self.meta["status"], self.meta["exit_code"]) == ("completed", 0), self.meta
 
 
@@ -253,6 +255,8 @@ class Story:
             if pauses:
                 await reader.news()
                 await self._pause(sub_id, changed)
+                # The end may have been told before.
+                await reader.read()
             await reader.to_the_end()
             await self.client.call("sub_close", {"sub_id": sub_id})
 
