@@ -4,19 +4,32 @@ import os
 from contextlib import asynccontextmanager
 
 import anyio
-from mcp import ClientSession, McpError, StdioServerParameters, stdio_client
+from mcp import ClientSession, McpError, StdioServerParameters, stdio_client, types
 from mcp.client.streamable_http import streamable_http_client
+from pydantic import AnyUrl
 
 import story
 
 
 @asynccontextmanager
-async def connect():
+async def connect(target):
+    bells = story.Bells()
+
+    async def hear(message):
+        match getattr(message, "root", None):
+            case types.ResourceUpdatedNotification(params=params):
+                bells.ring(str(params.uri))
+            case types.ResourceListChangedNotification():
+                bells.ring(None)
+
     if story.TRANSPORT == "stdio":
-        streams = stdio_client(StdioServerParameters(command=story.TARGET, env={"HOME": os.environ["HOME"]}))
+        streams = stdio_client(StdioServerParameters(command=target, env={"HOME": os.environ["HOME"]}))
     else:
-        streams = streamable_http_client(story.TARGET)
-    async with streams as (incoming, outgoing, *_), ClientSession(incoming, outgoing) as session:
+        streams = streamable_http_client(target)
+    async with (
+        streams as (incoming, outgoing, *_),
+        ClientSession(incoming, outgoing, message_handler=hear) as session,
+    ):
         hello = await session.initialize()
 
         async def tools():
@@ -28,7 +41,30 @@ async def connect():
         async def read(uri):
             return wire((await session.read_resource(uri)).contents[0])
 
-        yield story.Client(hello.protocolVersion, tools, call, read, McpError)
+        async def listed():
+            return [str(resource.uri) for resource in (await session.list_resources()).resources]
+
+        async def prompts():
+            return [wire(prompt) for prompt in (await session.list_prompts()).prompts]
+
+        async def prompt(name, arguments):
+            return wire(await session.get_prompt(name, arguments))
+
+        async def complete(name, argument, value):
+            reference = types.PromptReference(type="ref/prompt", name=name)
+            return wire((await session.complete(reference, {"name": argument, "value": value})).completion)
+
+        @asynccontextmanager
+        async def subscription(uri):
+            if uri:
+                await session.subscribe_resource(AnyUrl(uri))
+            yield bells.hear(uri)
+            if uri:
+                await session.unsubscribe_resource(AnyUrl(uri))
+
+        yield story.Client(
+            hello.protocolVersion, tools, call, read, listed, prompts, prompt, complete, subscription, bells, McpError
+        )
 
 
 def wire(model):

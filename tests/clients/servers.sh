@@ -1,7 +1,8 @@
 # The servers that scripts/clients and scripts/conformance.sh start on loopback; sourced by both.
 #
-# `with_servers` builds and starts them and leaves SSHD (a JSON object, see tests/examples/sshd.rs), `address` (of ssh-mcp),
-# `http` (its process) and `work` (a directory with its log, and HOME of everything). All end with the script.
+# `with_servers` builds and starts them and leaves SSHD (a JSON object, see tests/examples/sshd.rs), `address` (of ssh-mcp)
+# and `work` (a directory with its log, and HOME of everything). `start_http` starts one more ssh-mcp, in another
+# environment. All end with the script.
 
 with_servers() {
     cargo build --locked --quiet --package ssh-mcp-server --bins
@@ -10,7 +11,7 @@ with_servers() {
     trap 'stop_servers; rm -rf "$work"' EXIT
     export HOME=$work
     start_sshd
-    start_http
+    start_http http
 }
 
 start_sshd() {
@@ -20,31 +21,35 @@ start_sshd() {
     export SSHD
 }
 
+# Starts ssh-mcp, which logs to $1.log, with the variables that follow; `address` is where it listens.
 start_http() {
-    local line log
-    mkfifo "$work/log"
-    target/debug/ssh-mcp --bind 127.0.0.1:0 >"$work/log" &
-    http=$!
-    exec {log}<"$work/log"
+    local name=$1 line log
+    mkfifo "$work/$name"
+    env "${@:2}" target/debug/ssh-mcp --bind 127.0.0.1:0 >"$work/$name" &
+    http+=($!)
+    exec {log}<"$work/$name"
     while read -r line <&"$log"; do
         case "$line" in *" listening addr="*) break ;; esac
     done
     address=${line#* listening addr=}
     address=${address%% *}
     [ -n "$address" ] || { echo "ssh-mcp did not start"; exit 1; }
-    cat <&"$log" >"$work/http.log" &
+    cat <&"$log" >"$work/$name.log" &
 }
 
-# Ends ssh-mcp as its supervisor would; fails if it does not leave in order.
+# Ends every ssh-mcp as its supervisor would; fails if one does not leave in order.
 stop_http() {
-    local ending=$http
-    http=
-    kill "$ending"
-    wait "$ending"
+    local one status=0
+    for one in ${http[@]+"${http[@]}"}; do
+        kill "$one"
+        wait "$one" || status=$?
+    done
+    http=()
+    return "$status"
 }
 
 stop_servers() {
-    [ -z "${http:-}" ] || stop_http || true
+    stop_http || true
     # Its standard input ends, and so does it.
     [ -z "${sshd:-}" ] || { eval "exec ${SSHD_PROCESS[1]}>&-"; wait "$sshd" || true; }
 }

@@ -1,25 +1,40 @@
 // What every JavaScript client does with the product, told once; a client is how to say it:
-// {revision, tools(), compile(schema), call(name, arguments), read(uri), notFound, close()}. story.py is the same for Python.
+// {revision, tools(), compile(schema), call(name, arguments), read(uri), listed(), prompts(), prompt(name, arguments),
+// complete(prompt, argument, value), subscribe(uri), notFound, close()}. Without a URI, subscribe() is to the list of
+// resources; it answers how to unsubscribe. What is heard rings the bells given to connect(). story.py is the same for Python.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
-/** The arguments of every client program: `NAME stdio|http PROGRAM|URL MODE TOOLS`. */
-const [name, transport, target, mode, tools] = process.argv.slice(2);
+/** The arguments of every client program: `NAME stdio|http PROGRAM|URL PROGRAM|URL MODE TOOLS`. The second target keeps
+ * 64 MiB of what a command writes, the first 10. */
+const [name, transport, target, roomy, mode, tools] = process.argv.slice(2);
 
-/** Connects by `connect({transport, target, mode})` and tells the story, one line per scenario. */
+/** Whether a connection outlives a request; what the revision of 2026 does over HTTP has none. */
+const connected = transport === "stdio" || mode === "legacy";
+
+/** How much a command writes at 5 MB/s, and how much one writes as fast as it can: more than a history of 10 MiB. */
+const paced = Number(process.env.PUSH_MB) * 1_000_000;
+const unpaced = Math.max(paced, 15_000_000);
+
+/** Connects by `connect({transport, target, mode, bells})` and tells the story, one line per scenario. */
 export async function tell(connect) {
   const host = JSON.parse(process.env.SSHD);
+  const enter = async (target) => {
+    const bells = new Bells();
+    return Object.assign(await connect({ transport, target, mode, bells }), { bells });
+  };
   const complaints = hearComplaints();
   const say = (word, scenario) => console.log(`${word.padEnd(6)} ${name} ${transport} ${mode}: ${scenario}`);
   let client;
   let scenario = "handshake";
   try {
-    client = await connect({ transport, target, mode });
+    client = await enter(target);
     const wanted = mode === "legacy" ? "2025-11-25" : "2026-07-28";
     assert.equal(client.revision, wanted);
     say("ok", scenario);
-    const known = {};
+    const known = { enter };
     for (const [title, play] of Object.entries(scenarios)) {
       scenario = title;
       await play(client, known, host);
@@ -110,12 +125,269 @@ const scenarios = {
     assert.equal(`${health.host}:${health.port}`, host.address);
   },
 
+  async "a running command is followed"(client, known) {
+    const { name, digest } = await makeFile(client, known.session, paced);
+    // 0.5 MB ten times a second.
+    const command =
+      `i=0; while [ $i -lt ${paced / 500_000} ]; do dd if=${name} bs=500000 skip=$i count=1 status=none; ` +
+      "i=$((i + 1)); sleep 0.1; done";
+    const began = performance.now();
+    const uri = await start(client, known.session, command);
+
+    const subscribe = async (spelled, pauses) => {
+      const unsubscribe = await client.subscribe(spelled);
+      const reader = new Reader(client, uri, client.bells.hear(spelled));
+      if (pauses) {
+        await reader.news();
+        await sleep(1000);
+      }
+      await reader.toTheEnd();
+      await unsubscribe();
+      return reader;
+    };
+    const lane = async (policy, pauses) => {
+      // Its notifications carry the URI as it is spelled here.
+      const spelled = `${uri}?reader=${policy}`;
+      // A reader that is late at the end still finds the lane.
+      const { sub_id } = await ok(client, "sub_open", { uri: spelled, lag_policy: policy, grace_ms: 60_000 });
+      const changed = client.bells.hear(spelled);
+      const reader = new Reader(client, uri, changed, `sub_id=${sub_id}`);
+      if (pauses) {
+        await reader.news();
+        await pause(client, sub_id);
+        // The end may have been told before.
+        await reader.read();
+      }
+      await reader.toTheEnd();
+      await client.call("sub_close", { sub_id });
+      return reader;
+    };
+    // Without a connection that a lane of sub_open could belong to, each listens for itself.
+    const others = connected
+      ? [lane("snapshot"), lane("block_slow"), lane("drop_oldest", true)]
+      : [subscribe(`${uri}?reader=2`), subscribe(`${uri}?reader=3`, true)];
+    const readers = await Promise.all([subscribe(uri), ...others]);
+    for (const { cursor, size, gaps, hash } of readers) {
+      assert.deepEqual([cursor, size, gaps], [cursor, paced, []]);
+      assert.equal(hash.digest("hex"), digest, cursor);
+    }
+    note(`${readers.length} readers of ${paced} bytes each`, began);
+    assert.deepEqual((await ok(client, "sub_list", { uri_prefix: uri })).subs, []);
+  },
+
+  async "output is whole where there is room"(_, known, host) {
+    const client = await known.enter(roomy);
+    const login = { address: host.address, username: host.user, password: host.password };
+    const { session_id } = await ok(client, "ssh_connect", { ...login, agent_id: known.agent, reuse: "force_new" });
+    const { name, digest } = await makeFile(client, session_id, unpaced);
+    const began = performance.now();
+    const uri = await start(client, session_id, `cat ${name}`);
+    const unsubscribe = await client.subscribe(uri);
+    const reader = new Reader(client, uri, client.bells.hear(uri));
+    await reader.toTheEnd();
+    await unsubscribe();
+    assert.deepEqual([reader.size, reader.gaps], [unpaced, []]);
+    assert.equal(reader.hash.digest("hex"), digest);
+    note(`${unpaced} bytes`, began);
+    await ok(client, "ssh_disconnect", { session_id });
+    await client.close();
+  },
+
+  async "what was dropped is marked"(client, known) {
+    const { name } = await makeFile(client, known.session, unpaced);
+    const gate = `gate-${randomUUID()}`;
+    const command = `head -c 1000 ${name}; while [ ! -e ${gate} ]; do sleep 0.05; done; tail -c +1001 ${name}`;
+    const uri = await start(client, known.session, command);
+    const unsubscribe = await client.subscribe(uri);
+    const reader = new Reader(client, uri, client.bells.hear(uri));
+    while (reader.size < 1000) await reader.news();
+    // The rest is read when all of it has been written, and what the history could not keep is gone.
+    await run(client, known.session, `touch ${gate}`);
+    const ended = await ok(client, "ssh_exec_output", { command_id: uri.split("/")[2], wait: true });
+    assert.equal(ended.status, "completed");
+    await reader.toTheEnd();
+    await unsubscribe();
+    assert.equal(reader.gaps.length, 1);
+    assert.equal(reader.size + reader.gaps[0], unpaced);
+    const tail = `tail -c ${reader.size - 1000} ${name} | sha256sum`;
+    assert.equal(reader.hash.digest("hex"), (await run(client, known.session, tail)).split(" ")[0]);
+  },
+
+  async "an ended command tells so once"(client, known) {
+    const started = await ok(client, "ssh_exec", { session_id: known.session, command: "echo hi", wait: true });
+    const uri = `command://${started.command_id}/output`;
+    const unsubscribe = await client.subscribe(uri);
+    const changed = client.bells.hear(uri);
+    let told = 0;
+    const reader = new Reader(client, uri, async (signal) => (told += await changed(signal)));
+    await reader.news();
+    assert.deepEqual([reader.size, reader.meta.status, reader.meta.exit_code], [3, "completed", 0]);
+    assert.equal(reader.hash.digest("hex"), createHash("sha256").update("hi\n").digest("hex"));
+    told += (await within(500, changed)) ?? 0;
+    assert.equal(told, 1);
+    await unsubscribe();
+  },
+
+  async "sub_wait follows a command"(client, known) {
+    const command = "for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done";
+    const uri = await start(client, known.session, command);
+    let [delta, item] = ["", { status: "running", cursor: 0 }];
+    while (item.status === "running") {
+      const place = connected ? "" : `?cursor=${item.cursor}`;
+      const answer = await ok(client, "sub_wait", { uris: [uri + place], until: "news" });
+      [item] = answer.items;
+      assert.ok(["news", "ended"].includes(answer.status) && item.bytes === item.total, JSON.stringify(answer));
+      delta += item.delta;
+    }
+    assert.deepEqual([item.status, item.exit_code, item.more], ["completed", 0, false]);
+    assert.equal(delta, "line 1\nline 2\nline 3\nline 4\nline 5\n");
+
+    const waiting = await start(client, known.session, `${command}; sleep 30`);
+    const answer = await ok(client, "sub_wait", { uris: [waiting], until: "match", patterns: ["line [34]"] });
+    [item] = answer.items;
+    assert.deepEqual([answer.status, item.status, item.matched_pattern], ["matched", "running", "line [34]"]);
+    assert.ok(item.delta.includes("line 3\n"), item.delta);
+    await ok(client, "ssh_exec_cancel", { command_id: waiting.split("/")[2] });
+  },
+
+  async "recipes are shown and completed"(client, known) {
+    const recipe = (await client.prompts()).find(({ name }) => name === "push_first_long_command");
+    const names = recipe.arguments.map(({ name, required }) => [name, required ?? false]);
+    assert.deepEqual(names, [["session_id", true], ["command", true], ["lag_policy", false]]);
+    const { messages } = await client.prompt(recipe.name, { session_id: known.session, command: "make all" });
+    assert.deepEqual(messages.map(({ role }) => role), ["user"]);
+    for (const word of [known.session, "make all", "ssh_exec", "snapshot"]) {
+      assert.ok(messages[0].content.text.includes(word), word);
+    }
+    const offered = await client.complete(recipe.name, "session_id", known.session.slice(0, 13));
+    assert.equal(offered.values[0], known.session);
+  },
+
+  async "a changed list is told"(client, known) {
+    const unsubscribe = await client.subscribe(undefined);
+    const changed = client.bells.hear(undefined);
+    const uri = await start(client, known.session, "true");
+    assert.ok(await within(20_000, changed), "the list was not heard of");
+    await unsubscribe();
+    assert.ok((await client.listed()).includes(uri), uri);
+  },
+
   async "nothing is left"(client, known) {
     const closed = await ok(client, "ssh_disconnect", { session_id: known.session });
     assert.deepEqual([closed.status, closed.session_id], ["ok", known.session]);
     assert.equal((await ok(client, "ssh_sessions", { agent_id: known.agent })).count, 0);
   },
 };
+
+/** What a connection has been notified of: one bell for each URI, and one, `undefined`, for the list of resources. */
+class Bells {
+  #rung = new Map();
+  #waiting = new Set();
+
+  ring(uri) {
+    this.#rung.set(uri, (this.#rung.get(uri) ?? 0) + 1);
+    for (const wake of this.#waiting) wake();
+  }
+
+  /** A function that waits until there is news, and says how many notifications told of it. */
+  hear(uri) {
+    return async (signal) => {
+      while (!this.#rung.has(uri) && !signal.aborted) {
+        let wake;
+        await new Promise((resolve) => {
+          wake = resolve;
+          this.#waiting.add(wake);
+          signal.addEventListener("abort", wake, { once: true });
+        });
+        this.#waiting.delete(wake);
+        signal.removeEventListener("abort", wake);
+      }
+      const rung = this.#rung.get(uri);
+      this.#rung.delete(uri);
+      return rung;
+    };
+  }
+}
+
+/** Reads a command to its end, whenever it is told to, and keeps count of the bytes. */
+class Reader {
+  hash = createHash("sha256");
+  size = 0;
+  gaps = [];
+  meta = {};
+
+  /** `cursor` is that of the connection, or of a lane; without either the reader keeps the place itself. */
+  constructor(client, uri, changed, cursor = connected ? "cursor=auto" : undefined) {
+    Object.assign(this, { client, uri, changed, cursor });
+  }
+
+  /** Waits to be notified and reads what there is. */
+  async news() {
+    assert.ok(await within(30_000, this.changed), "no news");
+    await this.read();
+  }
+
+  /** Reads what there is. */
+  async read() {
+    do {
+      const query = this.cursor ?? `cursor=${this.meta.cursor ?? 0}`;
+      const contents = await this.client.read(`${this.uri}?${query}&stream=merged&encoding=base64`);
+      const piece = Buffer.from(contents.blob, "base64");
+      this.meta = contents._meta;
+      this.size += piece.length;
+      const gap = this.meta.truncated_since_last_read;
+      if (gap) {
+        this.gaps.push(gap);
+        // What comes behind it is looked at alone.
+        this.hash = createHash("sha256");
+      }
+      this.hash.update(piece);
+    } while (this.meta.more);
+  }
+
+  /** Reads on until the command has ended and nothing is left. */
+  async toTheEnd() {
+    while ((this.meta.status ?? "running") === "running") await this.news();
+    assert.deepEqual([this.meta.status, this.meta.exit_code], ["completed", 0]);
+  }
+}
+
+/** How many notifications came within a time; undefined if none did. */
+function within(ms, changed) {
+  return changed(AbortSignal.timeout(ms));
+}
+
+/** Pauses a lane for a second, in which it says nothing but what it was saying. */
+async function pause(client, sub_id) {
+  assert.equal((await ok(client, "sub_pause", { sub_id })).paused, true);
+  const before = await ok(client, "sub_stats", { sub_id });
+  await sleep(1000);
+  const after = await ok(client, "sub_stats", { sub_id });
+  assert.ok(after.events_sent - before.events_sent <= 1, JSON.stringify([before, after]));
+  assert.equal((await ok(client, "sub_resume", { sub_id })).paused, false);
+}
+
+async function start(client, session_id, command) {
+  const started = await ok(client, "ssh_exec", { session_id, command });
+  return `command://${started.command_id}/output`;
+}
+
+async function run(client, session_id, command) {
+  const answer = await ok(client, "ssh_exec", { session_id, command, wait: true });
+  assert.equal(answer.exit_code, 0);
+  return answer.stdout;
+}
+
+/** A remote file of random bytes, and their SHA-256 as the remote machine knows it. */
+async function makeFile(client, session, size) {
+  const name = `bytes-${randomUUID()}`;
+  const told = await run(client, session, `head -c ${size} /dev/urandom >${name}; sha256sum ${name}`);
+  return { name, digest: told.split(" ")[0] };
+}
+
+function note(text, began) {
+  console.log(`       ${text} in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+}
 
 /** Calls a tool that must succeed; both channels must name it. */
 async function ok(client, tool, args) {

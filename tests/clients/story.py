@@ -3,21 +3,59 @@
 story.mjs is the same for JavaScript.
 """
 
+import base64
+import hashlib
 import json
 import logging
 import os
 import sys
+import time
 import traceback
 import uuid
 import warnings
-from dataclasses import dataclass
+from collections import defaultdict
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable
+
+import anyio
 
 # What both lines of the SDK check answers with.
 from jsonschema import Draft202012Validator
 
-# The arguments of every client program.
-NAME, TRANSPORT, TARGET, MODE, TOOLS = sys.argv[1:]
+# The arguments of every client program. The second target keeps 64 MiB of what a command writes, the first 10.
+NAME, TRANSPORT, TARGET, ROOMY, MODE, TOOLS = sys.argv[1:]
+
+# Whether a connection outlives a request; what the revision of 2026 does over HTTP has none.
+CONNECTED = TRANSPORT == "stdio" or MODE == "legacy"
+
+# How much a command writes at 5 MB/s, and how much one writes as fast as it can: more than a history of 10 MiB.
+PACED = int(os.environ["PUSH_MB"]) * 1_000_000
+UNPACED = max(PACED, 15_000_000)
+
+# Waits until there is news, and says how many notifications told of it.
+Changed = Callable[[], Awaitable[int]]
+
+
+class Bells:
+    """What a connection has been notified of: one bell for each URI, and one, `None`, for the list of resources."""
+
+    def __init__(self) -> None:
+        self._rung: dict[str | None, int] = defaultdict(int)
+        self._event = anyio.Event()
+
+    def ring(self, uri: str | None) -> None:
+        self._rung[uri] += 1
+        self._event.set()
+        self._event = anyio.Event()
+
+    def hear(self, uri: str | None) -> Changed:
+        async def changed() -> int:
+            while not self._rung[uri]:
+                await self._event.wait()
+            return self._rung.pop(uri)
+
+        return changed
 
 
 @dataclass
@@ -28,8 +66,20 @@ class Client:
     tools: Callable[[], Awaitable[list[dict]]]
     call: Callable[[str, dict], Awaitable[dict]]
     read: Callable[[str], Awaitable[dict]]
+    # The URIs of all resources.
+    listed: Callable[[], Awaitable[list[str]]]
+    prompts: Callable[[], Awaitable[list[dict]]]
+    prompt: Callable[[str, dict], Awaitable[dict]]
+    # The values for an argument of a prompt, of which so much is typed.
+    complete: Callable[[str, str, str], Awaitable[dict]]
+    # A subscription to a URI in the way of the revision, or, for `None`, to the list of resources.
+    subscription: Callable[[str | None], AbstractAsyncContextManager[Changed]]
+    # Notifications of the connection itself.
+    bells: Bells
     # What a failed read raises, with `error.code`.
     error: type[Exception]
+    # Bytes that a read may ask for, where the client takes no more.
+    largest: int | None = None
 
     async def ok(self, tool: str, **arguments: Any) -> dict:
         """Calls a tool that must succeed; both channels must name it."""
@@ -48,11 +98,57 @@ class Client:
         return result["structuredContent"]
 
 
+@dataclass
+class Reader:
+    """Reads a command to its end, whenever it is told to, and keeps count of the bytes."""
+
+    client: Client
+    uri: str
+    changed: Changed
+    # Of the connection, or of a lane; without either the reader keeps the place itself.
+    cursor: str = "cursor=auto" if CONNECTED else ""
+    digest: Any = field(default_factory=hashlib.sha256)
+    size: int = 0
+    gaps: list[int] = field(default_factory=list)
+    meta: dict = field(default_factory=dict)
+
+    async def news(self) -> None:
+        """Waits to be notified and reads what there is."""
+        with anyio.fail_after(30):
+            await self.changed()
+        await self.read()
+
+    async def read(self) -> None:
+        """Reads what there is."""
+        more = True
+        while more:
+            query = self.cursor or f"cursor={self.meta.get('cursor', 0)}"
+            if self.client.largest:
+                query += f"&max_bytes={self.client.largest}"
+            contents = await self.client.read(f"{self.uri}?{query}&stream=merged&encoding=base64")
+            piece = base64.b64decode(contents["blob"], validate=True)
+            self.meta = contents["_meta"]
+            self.digest.update(piece)
+            self.size += len(piece)
+            if gap := self.meta.get("truncated_since_last_read"):
+                self.gaps.append(gap)
+                # What comes behind it is looked at alone.
+                self.digest = hashlib.sha256(piece)
+            more = self.meta.get("more", False)
+
+    async def to_the_end(self) -> None:
+        """Reads on until the command has ended and nothing is left."""
+        while self.meta.get("status", "running") == "running":
+            await self.news()
+        assert (self.meta["status"], self.meta["exit_code"]) == ("completed", 0), self.meta
+
+
 class Story:
     """The scenarios, in order; each may use what those before it found out."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, connect: Callable[[str], Any]) -> None:
         self.client = client
+        self.connect = connect
         self.host = json.loads(os.environ["SSHD"])
         self.agent = f"agent-{uuid.uuid4()}"
         self.session = ""
@@ -129,10 +225,191 @@ class Story:
         assert health["healthy"] is True, health
         assert f"{health['host']}:{health['port']}" == self.host["address"], health
 
+    async def a_running_command_is_followed(self) -> None:
+        name, digest = await self._file(self.client, self.session, PACED)
+        # 0.5 MB ten times a second.
+        command = (
+            f"i=0; while [ $i -lt {PACED // 500_000} ]; do dd if={name} bs=500000 skip=$i count=1 status=none;"
+            " i=$((i + 1)); sleep 0.1; done"
+        )
+        began = time.monotonic()
+        uri = await self._start(self.client, self.session, command)
+        readers: list[Reader] = []
+
+        async def subscribe(pauses: bool = False) -> None:
+            async with self.client.subscription(uri) as changed:
+                readers.append(reader := Reader(self.client, uri, changed))
+                if pauses:
+                    await reader.news()
+                    await anyio.sleep(1)
+                await reader.to_the_end()
+
+        async def lane(policy: str, pauses: bool = False) -> None:
+            # Its notifications carry the URI as it is spelled here.
+            spelled = f"{uri}?reader={policy}"
+            # A reader that is late at the end still finds the lane.
+            opened = await self.client.ok("sub_open", uri=spelled, lag_policy=policy, grace_ms=60_000)
+            sub_id = opened["sub_id"]
+            changed = self.client.bells.hear(spelled)
+            readers.append(reader := Reader(self.client, uri, changed, f"sub_id={sub_id}"))
+            if pauses:
+                await reader.news()
+                await self._pause(sub_id)
+                # The end may have been told before.
+                await reader.read()
+            await reader.to_the_end()
+            await self.client.call("sub_close", {"sub_id": sub_id})
+
+        with anyio.fail_after(30 + 3 * PACED / 1e6):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(subscribe)
+                if CONNECTED:
+                    tasks.start_soon(lane, "snapshot")
+                    tasks.start_soon(lane, "block_slow")
+                    tasks.start_soon(lane, "drop_oldest", True)
+                else:
+                    # No connection that a lane of sub_open could belong to: each listens for itself.
+                    tasks.start_soon(subscribe)
+                    tasks.start_soon(subscribe, True)
+        for reader in readers:
+            assert (reader.size, reader.gaps) == (PACED, []), (reader.cursor, reader.size, reader.gaps)
+            assert reader.digest.hexdigest() == digest, reader.cursor
+        self._note(f"{len(readers)} readers of {PACED} bytes each in {time.monotonic() - began:.1f} s")
+        assert await self._lanes(uri) == []
+
+    async def output_is_whole_where_there_is_room(self) -> None:
+        host = self.host
+        login = {"address": host["address"], "username": host["user"], "password": host["password"]}
+        async with self.connect(ROOMY) as client:
+            opened = await client.ok("ssh_connect", **login, agent_id=self.agent, reuse="force_new")
+            session = opened["session_id"]
+            name, digest = await self._file(client, session, UNPACED)
+            began = time.monotonic()
+            uri = await self._start(client, session, f"cat {name}")
+            async with client.subscription(uri) as changed:
+                reader = Reader(client, uri, changed)
+                await reader.to_the_end()
+            assert (reader.size, reader.gaps) == (UNPACED, []), (reader.size, reader.gaps)
+            assert reader.digest.hexdigest() == digest
+            self._note(f"{UNPACED} bytes in {time.monotonic() - began:.1f} s")
+            await client.ok("ssh_disconnect", session_id=session)
+
+    async def what_was_dropped_is_marked(self) -> None:
+        name, _ = await self._file(self.client, self.session, UNPACED)
+        gate = f"gate-{uuid.uuid4()}"
+        command = f"head -c 1000 {name}; while [ ! -e {gate} ]; do sleep 0.05; done; tail -c +1001 {name}"
+        uri = await self._start(self.client, self.session, command)
+        async with self.client.subscription(uri) as changed:
+            reader = Reader(self.client, uri, changed)
+            while reader.size < 1000:
+                await reader.news()
+            # The rest is read when all of it has been written, and what the history could not keep is gone.
+            await self._run(f"touch {gate}")
+            ended = await self.client.ok("ssh_exec_output", command_id=uri.split("/")[2], wait=True)
+            assert ended["status"] == "completed", ended
+            await reader.to_the_end()
+        assert len(reader.gaps) == 1 and reader.size + reader.gaps[0] == UNPACED, (reader.size, reader.gaps)
+        tail = UNPACED - 1000 - reader.gaps[0]
+        assert reader.digest.hexdigest() == (await self._run(f"tail -c {tail} {name} | sha256sum")).split()[0]
+
+    async def an_ended_command_tells_so_once(self) -> None:
+        client = self.client
+        started = await client.ok("ssh_exec", session_id=self.session, command="echo hi", wait=True)
+        uri = f"command://{started['command_id']}/output"
+        async with client.subscription(uri) as changed:
+            told = 0
+
+            async def once() -> int:
+                nonlocal told
+                told += (count := await changed())
+                return count
+
+            reader = Reader(client, uri, once)
+            await reader.news()
+            assert (reader.size, reader.meta["status"], reader.meta["exit_code"]) == (3, "completed", 0), reader
+            assert reader.digest.hexdigest() == hashlib.sha256(b"hi\n").hexdigest()
+            with anyio.move_on_after(0.5):
+                await once()
+            assert told == 1, told
+
+    async def sub_wait_follows_a_command(self) -> None:
+        command = "for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done"
+        uri = await self._start(self.client, self.session, command)
+        delta, cursor, status = "", 0, "running"
+        while status == "running":
+            place = "" if CONNECTED else f"?cursor={cursor}"
+            answer = await self.client.ok("sub_wait", uris=[uri + place], until="news")
+            (item,) = answer["items"]
+            assert answer["status"] in ("news", "ended") and item["bytes"] == item["total"], answer
+            delta, cursor, status = delta + item["delta"], item["cursor"], item["status"]
+        assert (status, item["exit_code"], item["more"]) == ("completed", 0, False), item
+        assert delta == "".join(f"line {i}\n" for i in range(1, 6)), delta
+
+        uri = await self._start(self.client, self.session, command + "; sleep 30")
+        answer = await self.client.ok("sub_wait", uris=[uri], until="match", patterns=["line [34]"])
+        (item,) = answer["items"]
+        assert (answer["status"], item["status"]) == ("matched", "running"), answer
+        assert item["matched_pattern"] == "line [34]" and "line 3\n" in item["delta"], item
+        await self.client.ok("ssh_exec_cancel", command_id=uri.split("/")[2])
+
+    async def recipes_are_shown_and_completed(self) -> None:
+        prompts = {prompt["name"]: prompt for prompt in await self.client.prompts()}
+        recipe = prompts["push_first_long_command"]
+        names = [(argument["name"], argument.get("required", False)) for argument in recipe["arguments"]]
+        assert names == [("session_id", True), ("command", True), ("lag_policy", False)], recipe
+        given = {"session_id": self.session, "command": "make all"}
+        (message,) = (await self.client.prompt("push_first_long_command", given))["messages"]
+        assert message["role"] == "user", message
+        for word in (self.session, "make all", "ssh_exec", "snapshot"):
+            assert word in message["content"]["text"], (word, message)
+        offered = await self.client.complete("push_first_long_command", "session_id", self.session[:13])
+        assert offered["values"][0] == self.session, offered
+
+    async def a_changed_list_is_told(self) -> None:
+        async with self.client.subscription(None) as changed:
+            uri = await self._start(self.client, self.session, "true")
+            with anyio.fail_after(20):
+                await changed()
+        assert uri in await self.client.listed()
+
     async def nothing_is_left(self) -> None:
         closed = await self.client.ok("ssh_disconnect", session_id=self.session)
         assert (closed["status"], closed["session_id"]) == ("ok", self.session), closed
         assert (await self.client.ok("ssh_sessions", agent_id=self.agent))["count"] == 0
+
+    async def _run(self, command: str) -> str:
+        answer = await self.client.ok("ssh_exec", session_id=self.session, command=command, wait=True)
+        assert answer["exit_code"] == 0, answer
+        return answer["stdout"]
+
+    @staticmethod
+    async def _start(client: Client, session: str, command: str) -> str:
+        started = await client.ok("ssh_exec", session_id=session, command=command)
+        return f"command://{started['command_id']}/output"
+
+    @staticmethod
+    async def _file(client: Client, session: str, size: int) -> tuple[str, str]:
+        """A remote file of random bytes, and their SHA-256 as the remote machine knows it."""
+        name = f"bytes-{uuid.uuid4()}"
+        command = f"head -c {size} /dev/urandom >{name}; sha256sum {name}"
+        answer = await client.ok("ssh_exec", session_id=session, command=command, wait=True)
+        return name, answer["stdout"].split()[0]
+
+    async def _pause(self, sub_id: str) -> None:
+        """Pauses a lane for a second, in which it says nothing but what it was saying."""
+        assert (await self.client.ok("sub_pause", sub_id=sub_id))["paused"] is True
+        before = await self.client.ok("sub_stats", sub_id=sub_id)
+        await anyio.sleep(1)
+        after = await self.client.ok("sub_stats", sub_id=sub_id)
+        assert after["events_sent"] - before["events_sent"] <= 1, (before, after)
+        assert (await self.client.ok("sub_resume", sub_id=sub_id))["paused"] is False
+
+    async def _lanes(self, uri: str) -> list[dict]:
+        return (await self.client.ok("sub_list", uri_prefix=uri))["subs"]
+
+    @staticmethod
+    def _note(text: str) -> None:
+        print(f"       {text}", flush=True)
 
 
 SCENARIOS = [name for name in vars(Story) if not name.startswith("_")]
@@ -142,15 +419,15 @@ def say(word: str, scenario: str) -> None:
     print(f"{word:6} {NAME} {TRANSPORT} {MODE}: {scenario.replace('_', ' ')}", flush=True)
 
 
-async def tell(connect: Callable[[], Any]) -> None:
-    """Connects by `connect`, a context of a `Client`, and tells the story, one line per scenario."""
+async def tell(connect: Callable[[str], Any]) -> None:
+    """Connects by `connect(target)`, a context of a `Client`, and tells the story, one line per scenario."""
     complaints = Complaints()
     scenario = "handshake"
     try:
-        async with connect() as client:
+        async with connect(TARGET) as client:
             assert client.revision == ("2025-11-25" if MODE == "legacy" else "2026-07-28"), client.revision
             say("ok", scenario)
-            story = Story(client)
+            story = Story(client, connect)
             for scenario in SCENARIOS:
                 await getattr(story, scenario)()
                 say("ok", scenario)

@@ -2,11 +2,17 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import {
+  ResourceListChangedNotificationSchema,
+  ResourceUpdatedNotificationSchema,
+} from "@modelcontextprotocol/sdk/types.js";
 import { tell } from "./story.mjs";
 
-await tell(async ({ transport, target }) => {
+await tell(async ({ transport, target, bells }) => {
   const client = new Client({ name: "typescript-1", version: "1" });
   client.onerror = (error) => console.error(error);
+  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => bells.ring(params.uri));
+  client.setNotificationHandler(ResourceListChangedNotificationSchema, () => bells.ring(undefined));
   const end = transport === "stdio" ? stdio(target) : new StreamableHTTPClientTransport(new URL(target));
   let revision;
   const keep = end.setProtocolVersion?.bind(end);
@@ -22,6 +28,17 @@ await tell(async ({ transport, target }) => {
     compile: () => {},
     call: (name, args) => client.callTool({ name, arguments: args }),
     read: async (uri) => (await client.readResource({ uri })).contents[0],
+    listed: async () => (await client.listResources()).resources.map(({ uri }) => uri),
+    prompts: async () => (await client.listPrompts()).prompts,
+    prompt: (name, args) => client.getPrompt({ name, arguments: args }),
+    complete: async (name, argument, value) =>
+      (await client.complete({ ref: { type: "ref/prompt", name }, argument: { name: argument, value } })).completion,
+    subscribe: async (uri) => {
+      if (uri) await client.subscribeResource({ uri });
+      return async () => {
+        if (uri) await client.unsubscribeResource({ uri });
+      };
+    },
     notFound: -32002,
     close: async () => {
       if (end.sessionId) await end.terminateSession();

@@ -417,10 +417,14 @@ fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> 
     let (name, expected) = match request.method.as_str() {
         "tools/call" if !is_text("name") => ("name", "a text: the name of a tool"),
         "tools/call" => ("arguments", "an object"),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+        "resources/read" => ("uri", "a text: the URI of a resource"),
+        // Here and below: the other era has no such method.
+        "resources/subscribe" | "resources/unsubscribe" if !is_modern(context) => {
             ("uri", "a text: the URI of a resource")
         }
-        "subscriptions/listen" => ("notifications", "an object: resourceSubscriptions, resourcesListChanged"),
+        "subscriptions/listen" if is_modern(context) => {
+            ("notifications", "an object: resourceSubscriptions, resourcesListChanged")
+        }
         "prompts/get" if !is_text("name") => ("name", "a text: the name of a prompt"),
         "prompts/get" => ("arguments", "an object of names and texts"),
         "completion/complete" if !is::<Reference>(field("ref")) => {
@@ -430,7 +434,6 @@ fn unreadable(request: &CustomRequest, context: &RequestContext<RoleServer>) -> 
             ("argument", "an object with the texts name and value")
         }
         "completion/complete" => ("context", "an object whose arguments are names and texts"),
-        // The other era has no such method.
         "initialize" if !is_modern(context) => ("params", "protocolVersion, capabilities and clientInfo"),
         method => {
             let method = ssh_mcp_core::text::cut(method, 80).into_owned();

@@ -230,7 +230,9 @@ async fn a_new_client_needs_no_handshake() {
     assert_eq!(hello["capabilities"], capabilities());
     assert_eq!(hello["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "ssh-mcp");
     assert_eq!(client.ask("logging/setLevel", json!({ "level": "debug" })).await["error"]["code"], -32601);
-    assert_eq!(client.ask("initialize", json!({})).await["error"]["code"], -32601);
+    for gone in ["initialize", "resources/subscribe", "resources/unsubscribe"] {
+        assert_eq!(client.ask(gone, json!({})).await["error"]["code"], -32601, "{gone}");
+    }
 
     let listed = client.ask("tools/list", json!({})).await["result"].clone();
     assert_eq!((&listed["resultType"], &listed["cacheScope"]), (&json!("complete"), &json!("public")));
@@ -249,7 +251,9 @@ async fn what_cannot_be_routed_is_a_protocol_error() {
     let (mut client, _) = Client::legacy(&rig, "2025-11-25").await;
     let unknown = client.ask("tools/call", json!({ "name": "nope", "arguments": {} })).await;
     assert_eq!((&unknown["error"]["code"], unknown.get("result")), (&json!(-32602), None));
-    assert_eq!(client.ask("no/such/method", json!({})).await["error"]["code"], -32601);
+    for unknown in ["no/such/method", "subscriptions/listen"] {
+        assert_eq!(client.ask(unknown, json!({})).await["error"]["code"], -32601, "{unknown}");
+    }
     for list in ["tools/list", "resources/templates/list", "resources/list", "prompts/list"] {
         let answer = client.ask(list, json!({ "cursor": "nonsense" })).await;
         assert_eq!(
