@@ -63,6 +63,11 @@ impl Stage {
         self.client.hear(|notes| Some(Story::of(notes, lane)).filter(|story| is_enough(story))).await
     }
 
+    /// What a lane has said up to its last word.
+    async fn whole_story(&self, lane: &str) -> Story {
+        self.client.hear(|notes| Story::closed(notes, lane)).await
+    }
+
     /// Opens a shell whose prompt has come; its id.
     async fn shell(&self) -> String {
         let open = json!({"session_id": self.session, "env": {"PS1": "ready> "}, "shell": "/bin/sh"});
@@ -112,14 +117,7 @@ impl Story {
         let mut story = Self::default();
         let mut at = 0;
         for note in notes {
-            let piece = match note["method"].as_str() {
-                Some(OUTPUT) => &note["params"],
-                Some(UPDATED) => &note["params"]["_meta"]["ssh-mcp/output"],
-                _ => continue,
-            };
-            if piece["sub_id"] != whose && piece["uri"] != whose {
-                continue;
-            }
+            let Some(piece) = piece_of(note, whose) else { continue };
             assert_eq!(piece["seq"], story.pieces.len(), "{piece}");
             let bytes = bytes_of(piece);
             let gap = piece["gap_bytes"].as_u64().unwrap_or(0);
@@ -142,8 +140,10 @@ impl Story {
         String::from_utf8_lossy(&self.bytes).contains(text)
     }
 
-    fn is_closed(&self) -> bool {
-        self.pieces.last().is_some_and(|piece| piece["closed"] == true)
+    /// As [`of`](Self::of) once the last word is there: joining all that came for each message that comes takes long.
+    fn closed(notes: &[Value], whose: &str) -> Option<Self> {
+        let last = notes.iter().rev().find_map(|note| piece_of(note, whose))?;
+        (last["closed"] == true).then(|| Self::of(notes, whose))
     }
 
     fn text(&self) -> String {
@@ -154,6 +154,16 @@ impl Story {
     fn count(&self, field: &str) -> usize {
         self.pieces.iter().filter(|piece| !piece[field].is_null()).count()
     }
+}
+
+/// What a notification carries for this `SUB_ID` or URI.
+fn piece_of<'a>(note: &'a Value, whose: &str) -> Option<&'a Value> {
+    let piece = match note["method"].as_str()? {
+        OUTPUT => &note["params"],
+        UPDATED => &note["params"]["_meta"]["ssh-mcp/output"],
+        _ => return None,
+    };
+    (piece["sub_id"] == whose || piece["uri"] == whose).then_some(piece)
 }
 
 fn bytes_of(piece: &Value) -> Vec<u8> {

@@ -57,7 +57,7 @@ async fn an_old_client_that_comes_late_is_told_once_on_every_way() {
         stage.client.notification(|note| note["params"]["uri"] == uri.as_str()).await;
         says_hi_and_ended(&stage, uri).await;
     }
-    stage.story(&lane, Story::is_closed).await;
+    stage.whole_story(&lane).await;
     all_left(&stage).await;
     assert_eq!((announced(&stage, &subscribed), announced(&stage, &opened)), (1, 1));
     assert_eq!(announced(&stage, &pushed), 0, "bytes are no announcement");
@@ -87,7 +87,7 @@ async fn a_new_client_that_comes_late_is_told_once_on_its_listen() {
         assert_eq!(told["method"], UPDATED);
         assert!(told["params"]["_meta"]["ssh-mcp/sub_id"].is_string(), "{told}");
         if takes {
-            stage.story(&uri, Story::is_closed).await;
+            stage.whole_story(&uri).await;
         }
         all_left(&stage).await;
         let story = Story::of(&stage.client.notifications(), &uri);

@@ -78,6 +78,11 @@ async fn open_lane(client: &Web, uri: &str, mut options: Value) -> String {
     field(&ok(client, "sub_open", options).await, "sub_id")
 }
 
+/// What a lane has said up to its last word.
+async fn whole_story(events: &mut Events, whose: &str) -> Story {
+    events.hear(|heard| Story::closed(heard, whose)).await
+}
+
 async fn story(events: &mut Events, whose: &str, is_enough: impl Fn(&Story) -> bool) -> Story {
     events.hear(|heard| Some(Story::of(heard, whose)).filter(|story| is_enough(story))).await
 }
@@ -102,15 +107,15 @@ async fn a_client_that_does_not_read_its_stream_holds_up_nobody_else() {
     stdio.go("go");
 
     let whole = numbers(FLOOD);
-    let heard = story(&mut read, &quick, Story::is_closed).await;
+    let heard = whole_story(&mut read, &quick).await;
     assert!(heard.text() == whole, "{} bytes of {}, {}", heard.bytes.len(), whole.len(), heard.gap);
-    let heard = stdio.story(&piped, Story::is_closed).await;
+    let heard = stdio.whole_story(&piped).await;
     assert!(heard.text() == numbers(100_000) && heard.gap == 0);
     // Another client asks after it: its own answers may be held up by its stream.
     let stats = ok(&site.client, "sub_stats", json!({"sub_id": slow})).await;
     assert!(stats.structured["lag_bytes"].as_u64().unwrap() > 0, "it is not stuck: {}", stats.text);
 
-    let heard = story(&mut unread, &slow, Story::is_closed).await;
+    let heard = whole_story(&mut unread, &slow).await;
     assert_eq!(heard.bytes.len() as u64 + heard.gap, whole.len() as u64);
 }
 
@@ -164,7 +169,7 @@ async fn a_lane_that_blocks_and_never_reads_costs_nobody_time_or_memory() {
     assert!(stats.structured["lag_bytes"].as_u64().unwrap() > 0, "it is not stuck: {}", stats.text);
 
     open_gate(&site.server, "end");
-    let heard = story(&mut unread, &lane, Story::is_closed).await;
+    let heard = whole_story(&mut unread, &lane).await;
     let whole = numbers(FLOOD);
     assert_eq!(heard.bytes.len() as u64 + heard.gap, whole.len() as u64);
     assert!(heard.gap > 0 && heard.count("snapshot") > 0, "{:?}", heard.pieces.last());
@@ -274,7 +279,10 @@ async fn an_http_session_is_notified_on_its_stream_and_its_lanes_end_with_it() {
             (told.count() == 2).then_some(())
         })
         .await;
-    let read = client.request("resources/read", json!({"uri": format!("{uri}?cursor=auto")})).await.unwrap();
+    let read = client
+        .request("resources/read", json!({"uri": format!("{uri}?cursor=auto&stream=merged")}))
+        .await
+        .unwrap();
     assert_eq!(read["contents"][0]["text"], "here\n");
     assert_eq!(ok(&site.client, "sub_list", json!({})).await.structured["subs_total"], 2);
     client.leave().await;
