@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Which of MCP's two eras the client speaks.
@@ -69,6 +69,10 @@ pub(crate) struct McpClient {
     input: Option<mpsc::Sender<String>>,
     next_id: AtomicI64,
     heard: Arc<Heard>,
+    /// Whether standard output is being read.
+    reads: watch::Sender<bool>,
+    /// What the client declares of itself.
+    capabilities: Value,
     server: Value,
     home: TempDir,
     tasks: JoinSet<()>,
@@ -77,9 +81,22 @@ pub(crate) struct McpClient {
 impl McpClient {
     /// Starts `program` in an environment of `PATH`, a fresh `HOME` and `env`, and shakes hands if the era does.
     pub(crate) async fn spawn(era: Era, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::spawn_declaring(json!({}), era, program, args, env).await
+    }
+
+    /// As [`spawn`](Self::spawn), for a client with these capabilities.
+    pub(crate) async fn spawn_declaring(
+        capabilities: Value,
+        era: Era,
+        program: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         let mut client = Self::spawn_silent(era, program, args, env);
+        client.capabilities = capabilities;
         if let Era::Legacy(revision) = era {
-            let hello = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": client_info()});
+            let hello = json!({"protocolVersion": revision, "capabilities": client.capabilities,
+                "clientInfo": client_info()});
             client.server = client.request("initialize", hello).await.expect("the server shakes hands");
             client.notify("notifications/initialized", json!({})).await;
         }
@@ -103,16 +120,19 @@ impl McpClient {
             .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
         let (input, queue) = mpsc::channel(64);
         let heard = Arc::new(Heard::default());
+        let (reads, may_read) = watch::channel(true);
         let mut tasks = JoinSet::new();
         tasks.spawn(write(child.stdin.take().expect("stdin is piped"), queue));
         tasks.spawn(read(
             child.stdout.take().expect("stdout is piped"),
             Arc::clone(&heard),
             input.downgrade(),
+            may_read,
         ));
         tasks.spawn(read_log(child.stderr.take().expect("stderr is piped"), Arc::clone(&heard)));
         let (input, next_id) = (Some(input), AtomicI64::new(1));
-        Self { era, child, input, next_id, heard, server: Value::Null, home, tasks }
+        let capabilities = json!({});
+        Self { era, child, input, next_id, heard, reads, capabilities, server: Value::Null, home, tasks }
     }
 
     /// Calls a tool; a JSON-RPC error instead of an answer is a failed test.
@@ -170,6 +190,21 @@ impl McpClient {
         self.heard.find(|state| state.notifications.iter().find(|note| is_wanted(note)).cloned()).await
     }
 
+    /// Waits until `look` finds in all notifications so far what it looks for.
+    pub(crate) async fn hear<T>(&self, look: impl Fn(&[Value]) -> Option<T>) -> T {
+        self.heard.find(|state| look(&state.notifications)).await
+    }
+
+    /// Stops reading the child's standard output, after one more line at most.
+    pub(crate) fn stop_reading(&self) {
+        self.reads.send_replace(false);
+    }
+
+    /// Reads on.
+    pub(crate) fn read_on(&self) {
+        self.reads.send_replace(true);
+    }
+
     /// Waits for the `nth` message (from 0) that answers no request of ours: errors without an id, mostly.
     pub(crate) async fn stray(&self, nth: usize) -> Value {
         self.heard.find(|state| state.strays.get(nth).cloned()).await
@@ -225,7 +260,7 @@ impl McpClient {
                 let meta = params.entry("_meta").or_insert_with(|| Value::Object(Map::new()));
                 meta["io.modelcontextprotocol/protocolVersion"] = revision.into();
                 meta["io.modelcontextprotocol/clientInfo"] = client_info();
-                meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+                meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities.clone();
             }
         }
         params
@@ -241,7 +276,7 @@ impl Drop for McpClient {
 }
 
 impl ToolAnswer {
-    fn parse(result: &Value) -> Self {
+    pub(crate) fn parse(result: &Value) -> Self {
         let blocks = result["content"].as_array().cloned().unwrap_or_default();
         let texts: Vec<_> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
         Self {
@@ -359,7 +394,7 @@ impl Heard {
         }
     }
 
-    async fn find(&self, look: impl Fn(&HeardState) -> Option<Value>) -> Value {
+    async fn find<T>(&self, look: impl Fn(&HeardState) -> Option<T>) -> T {
         let found = tokio::time::timeout(LIMIT, async {
             loop {
                 let mut news = std::pin::pin!(self.news.notified());
@@ -404,7 +439,8 @@ impl Heard {
     }
 }
 
-fn result_of(message: &Value) -> Result<Value, RpcError> {
+/// The result of an answer, or its error.
+pub(crate) fn result_of(message: &Value) -> Result<Value, RpcError> {
     match message.get("error") {
         None => Ok(message["result"].clone()),
         Some(error) => Err(RpcError {
@@ -423,9 +459,17 @@ async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<String>) {
     }
 }
 
-async fn read(stdout: ChildStdout, heard: Arc<Heard>, input: mpsc::WeakSender<String>) {
+async fn read(
+    stdout: ChildStdout,
+    heard: Arc<Heard>,
+    input: mpsc::WeakSender<String>,
+    mut may_read: watch::Receiver<bool>,
+) {
     let mut lines = BufReader::new(stdout).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    // A client that is gone no longer says whether to read.
+    while may_read.wait_for(|reads| *reads).await.is_ok()
+        && let Ok(Some(line)) = lines.next_line().await
+    {
         let Ok(message) = serde_json::from_str(&line) else {
             heard.state().log.push(format!("STANDARD OUTPUT CARRIES PROTOCOL ONLY, BUT CAME: {line}"));
             break;
@@ -447,9 +491,10 @@ async fn read_log(stderr: ChildStderr, heard: Arc<Heard>) {
     }
 }
 
-fn client_info() -> Value {
+/// Who the tests say they are.
+pub(crate) fn client_info() -> Value {
     json!({"name": "ssh-mcp-tests", "version": "1.0"})
 }
 
 /// Longer than any answer the contract allows to take; reached only when something is wrong.
-const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);

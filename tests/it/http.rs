@@ -13,7 +13,7 @@ use crate::client::binary;
 use crate::sshd::{ClientKey, OpenSshd, Options, User, processes};
 
 /// `ssh-mcp` as a child, on a port of its own.
-struct Product {
+pub(crate) struct Product {
     child: Child,
     address: String,
     log: Option<BufReader<ChildStdout>>,
@@ -21,7 +21,8 @@ struct Product {
 }
 
 impl Product {
-    fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+    /// Starts it on a free port of loopback.
+    pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut child = Command::new(binary("ssh-mcp"))
             .args(["--bind", "127.0.0.1:0"])
@@ -82,7 +83,23 @@ impl Product {
         answer["result"]["structuredContent"].clone()
     }
 
-    fn signal(&self, name: &str) {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
@@ -178,7 +195,7 @@ fn a_signal_ends_everything_in_order() {
             json!({"session_id": connected["session_id"], "command": format!("sleep {mark}; true {signal}")});
         assert_eq!(product.call(None, "ssh_exec", sleep)["status"], "started");
         product.signal(signal);
-        let status = product.child.wait().unwrap();
+        let status = product.wait();
         assert_eq!(status.code(), Some(0), "{signal}");
         let gone =
             processes::wait_until(Duration::from_secs(5), || processes::processes_matching(&mark).is_empty());

@@ -17,3 +17,5 @@ mod real;
 #[cfg(test)]
 #[path = "../sshd/mod.rs"]
 mod sshd;
+#[cfg(test)]
+mod web;

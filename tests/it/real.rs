@@ -6,6 +6,7 @@
 mod endings;
 mod logins;
 mod output;
+mod push;
 mod shells;
 
 use serde_json::{Value, json};

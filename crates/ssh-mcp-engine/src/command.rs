@@ -1,6 +1,6 @@
 //! Commands: start one, move its output into its history, end it by the ladder, wait for it.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use ssh_mcp_core::{
@@ -306,12 +306,22 @@ impl Running {
                     deadline.as_mut().reset(self.clock.instant(at));
                 }
             }
-            // Stops and deadlines come before output, so that a flood cannot hold them up.
+            // Stops and deadlines come before output, so that a flood cannot hold them up; what was printed before an exit
+            // has come in time, however late this task is.
+            let is_first = machine.expects_output();
+            let next = poll_fn(|cx| {
+                if is_first && let Poll::Ready(event) = events.poll_event(cx) {
+                    return Poll::Ready(Event::Channel(event));
+                }
+                if armed.is_some() && deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Deadline);
+                }
+                events.poll_event(cx).map(Event::Channel)
+            });
             let event = tokio::select! {
                 biased;
                 () = self.command.stopped.notified(), if !told => Event::Stopped,
-                () = deadline.as_mut(), if armed.is_some() => Event::Deadline,
-                event = poll_fn(|cx| events.poll_event(cx)) => Event::Channel(event),
+                event = next => event,
             };
             let news = match event {
                 Event::Stopped => {
@@ -326,6 +336,7 @@ impl Running {
                 }
                 Event::Channel(ChannelEvent::Data(origin, bytes)) => {
                     self.take(&mut pid_line, origin, &bytes);
+                    machine.on_output(self.clock.now(), bytes.len());
                     continue;
                 }
                 Event::Channel(ChannelEvent::Started | ChannelEvent::Eof) => continue,

@@ -267,14 +267,19 @@ impl<H: ServerHandler> Running<H> {
     /// a moment.
     pub async fn close(mut self) {
         self.refuse_new();
-        self.stop.cancel();
         self.front.end_sessions().await;
+        // What was said last is still on its way, and the SDK drops what a stream holds when it is told to stop.
+        _ = tokio::time::timeout(LAST_WORDS, self.front.listening.idle()).await;
+        self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(LET_GO, ended).await.is_err() {
             self.tasks.shutdown().await;
         }
     }
 }
+
+/// How long streams that come to their end have to be read to it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long clients have to let go of their connections.
 const LET_GO: Duration = Duration::from_secs(1);

@@ -454,6 +454,21 @@ async fn a_stop_lets_calls_end_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_stop_is_heard() {
+    let server = serve(|_| {}).await;
+    let meta = r#"{"notifications":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}"#;
+    let listen = rpc("subscriptions/listen", meta)
+        .with("MCP-Protocol-Version", "2026-07-28")
+        .with("Mcp-Method", "subscriptions/listen");
+    let mut stream = listen.open(server.address()).await;
+    assert!(stream.has("acknowledged").await);
+    // The answer of the listen is on its way, no more than that.
+    server.silence();
+    server.running.close().await;
+    assert!(stream.has(r#""result""#).await);
+}
+
+#[tokio::test]
 async fn a_stop_is_not_held_up_by_a_connection() {
     let server = serve(|_| {}).await;
     let idle = tokio::net::TcpStream::connect(server.address()).await.unwrap();

@@ -189,7 +189,7 @@ pub struct Outcome {
 /// The life of one command on its channel.
 ///
 /// ```text
-/// Running --exit--> Exited --500 ms--> (settled) Draining --close, limit, stop--> Over
+/// Running --exit--> Exited --500 ms without backlog--> (settled) Draining --close, limit, stop--> Over
 ///    |                 | stop
 ///    |                 v
 ///    +--stop--> Ending(rung) --exit--> Dying --close, or 500 ms and the sweep--> (settled) Over
@@ -205,9 +205,22 @@ pub struct Machine {
 #[derive(Debug)]
 enum Phase {
     Running,
-    Exited { exit: Exit, until: Duration },
-    Ending { rung: Rung, until: Duration },
-    Dying { exit: Exit, by: Option<EndedBy>, until: Duration, swept: bool },
+    /// `backlog` is how much of what comes may have been printed before the exit.
+    Exited {
+        exit: Exit,
+        until: Duration,
+        backlog: usize,
+    },
+    Ending {
+        rung: Rung,
+        until: Duration,
+    },
+    Dying {
+        exit: Exit,
+        by: Option<EndedBy>,
+        until: Duration,
+        swept: bool,
+    },
     Draining,
     Over,
 }
@@ -261,6 +274,12 @@ impl Rung {
 /// A background child that holds the output does not hold the answer longer than this.
 pub const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
+/// A server tells of the exit at once, and may hold as much output back: the window it was given, and what is in its pipes.
+const BACKLOG: usize = 17 << 20;
+
+/// What was held back comes in packets of at least this; a child that goes on printing mostly comes in smaller ones.
+const BACKLOG_PACKET: usize = 8 << 10;
+
 impl Machine {
     /// A command that has just been started; `limit` is the moment its run time is over.
     pub fn new(terminal: Terminal, limit: Option<Duration>) -> Self {
@@ -278,11 +297,26 @@ impl Machine {
         }
     }
 
+    /// Whether output may come that was printed before the exit; it goes before a deadline that has passed.
+    pub fn expects_output(&self) -> bool {
+        matches!(self.phase, Phase::Exited { backlog: 1.., .. })
+    }
+
+    /// Output has come. While the far side hands over what it held at the exit, the command is not over.
+    pub fn on_output(&mut self, now: Duration, size: usize) {
+        if let Phase::Exited { until, backlog, .. } = &mut self.phase {
+            *backlog = backlog.saturating_sub(size);
+            if *backlog > 0 && size >= BACKLOG_PACKET {
+                *until = now + OUTPUT_GRACE;
+            }
+        }
+    }
+
     /// Takes what happened at `now` and says what to do, in order.
     pub fn on(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running => self.running(now, input),
-            Phase::Exited { exit, until } => self.exited(now, input, exit, until),
+            Phase::Exited { exit, until, backlog } => self.exited(now, input, exit, until, backlog),
             Phase::Ending { rung, until } => self.ending(now, input, rung, until),
             Phase::Dying { exit, by, until, swept } => self.dying(now, input, exit, by, until, swept),
             Phase::Draining => self.draining(now, input),
@@ -293,7 +327,7 @@ impl Machine {
     fn running(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Exited { exit, until: now + OUTPUT_GRACE };
+                self.phase = Phase::Exited { exit, until: now + OUTPUT_GRACE, backlog: BACKLOG };
                 vec![Step::Claim]
             }
             Input::Closed => vec![Step::Claim, settle(None, None, None), Step::Leave],
@@ -327,7 +361,14 @@ impl Machine {
         }
     }
 
-    fn exited(&mut self, now: Duration, input: Input, exit: Exit, until: Duration) -> Vec<Step> {
+    fn exited(
+        &mut self,
+        now: Duration,
+        input: Input,
+        exit: Exit,
+        until: Duration,
+        backlog: usize,
+    ) -> Vec<Step> {
         match input {
             Input::Closed | Input::Lost(_) => vec![settle(Some(exit), None, None), Step::Leave],
             Input::Tick if now >= until => {
@@ -340,7 +381,7 @@ impl Machine {
                 Vec::new()
             }
             Input::NoGroup | Input::Tick | Input::Exit(_) | Input::Refused(_) => {
-                self.phase = Phase::Exited { exit, until };
+                self.phase = Phase::Exited { exit, until, backlog };
                 Vec::new()
             }
         }

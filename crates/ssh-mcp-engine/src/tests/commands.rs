@@ -49,6 +49,20 @@ async fn ends_without_a_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn output_that_the_exit_has_overtaken_comes_before_the_end() {
+    let packet = || "x".repeat(32 << 10);
+    let script = Script::new().out("first").exit(0);
+    let script = (0..5).fold(script, |script, _| script.after(ms(400)).out(packet()));
+    let rig = rig(ScriptedHost::new().on("over a slow line", script.holding_output(2 * SECOND + ms(100))));
+    let session = rig.connect().await;
+    let command = rig.exec(&session, "over a slow line").await;
+    rig.ended(&command).await;
+    let facts = facts(&command);
+    assert_eq!((facts.exit_code(), facts.output), (Some(0), Output::Ended));
+    assert_eq!(output(&command).len(), 5 + 5 * (32 << 10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_background_child_does_not_hold_the_answer_and_its_output_is_kept() {
     let script = Script::new().exit(0).after(10 * SECOND).out("late").after(MINUTE).out("too late");
     let rig = rig(ScriptedHost::new().on("server &", script.holding_output(HOUR)));

@@ -47,6 +47,8 @@ pub(super) struct Front<H> {
     complaints: Complaints,
     pub(super) health: Health,
     pub(super) calls: Arc<Calls>,
+    /// Streams of notifications: what stands as long as its client likes.
+    pub(super) listening: Arc<Calls>,
     room: Box<dyn Fn() -> Room + Send + Sync>,
     /// Serves sessions, and requests of clients that have none by design.
     mcp: Mcp<H>,
@@ -97,6 +99,7 @@ impl<H: ServerHandler> Front<H> {
             complaints: Complaints::default(),
             health: Health::new(Instant::now()),
             calls: Calls::new(),
+            listening: Calls::new(),
             room,
             manager,
             streams: Streams::default(),
@@ -228,8 +231,8 @@ impl<H: ServerHandler> Front<H> {
         if listens && let Entered::Session(_, used) = &entered {
             used.listener().inspect(|before| before.end());
         }
-        let call =
-            (is_post && asked.method.as_deref() != Some("subscriptions/listen")).then(|| self.calls.begin());
+        let stands = !is_post || asked.method.as_deref() == Some("subscriptions/listen");
+        let call = if stands { self.listening.begin() } else { self.calls.begin() };
         let deletes = parts.method == Method::DELETE;
         parts.extensions.insert(owner.clone());
         let mut response = mcp.handle(Request::from_parts(parts, Full::new(body))).await;
@@ -329,7 +332,7 @@ impl<H: ServerHandler> Front<H> {
         asked: &Asked,
         listens: bool,
         used: Option<Use>,
-        call: Option<Call>,
+        call: Call,
     ) -> Response<Body> {
         if is_post && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && asked.was_json {
             let id = asked.id.clone().unwrap_or_default();

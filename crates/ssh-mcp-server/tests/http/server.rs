@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, LoggingLevel,
-    LoggingMessageNotificationParam, ServerCapabilities, ServerConfig,
+    LoggingMessageNotificationParam, ServerCapabilities, ServerConfig, SubscriptionFilter,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use ssh_mcp_core::owner::Owner;
 use ssh_mcp_core::settings::{Listen, Settings};
 use ssh_mcp_server::http::{self as front, Room, Running, StartError, Timing};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// What a test and its handlers share.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Stage {
     begun: mpsc::UnboundedSender<()>,
     /// Lets calls of `wait` end.
     release: Arc<Semaphore>,
+    /// Ends every `subscriptions/listen`.
+    silent: CancellationToken,
 }
 
 pub(crate) struct Tiny {
@@ -43,6 +46,15 @@ impl Drop for Tiny {
 impl ServerHandler for Tiny {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_logging().build())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, _context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.stage.silent.cancelled().await;
+        Ok(())
     }
 
     async fn call_tool(
@@ -93,6 +105,7 @@ pub(crate) struct Server {
     ended: mpsc::UnboundedReceiver<String>,
     begun: mpsc::UnboundedReceiver<()>,
     release: Arc<Semaphore>,
+    silent: CancellationToken,
 }
 
 impl Server {
@@ -113,6 +126,11 @@ impl Server {
     /// Lets one call of `wait` end.
     pub(crate) fn release(&self) {
         self.release.add_permits(1);
+    }
+
+    /// Lets every `subscriptions/listen` end by itself.
+    pub(crate) fn silence(&self) {
+        self.silent.cancel();
     }
 }
 
@@ -141,10 +159,12 @@ pub(crate) async fn serve_timed(
     let (ended, ended_receiver) = mpsc::unbounded_channel();
     let (begun, begun_receiver) = mpsc::unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
-    let stage = Stage { ended, begun, release: Arc::clone(&release) };
+    let silent = CancellationToken::new();
+    let stage = Stage { ended, begun, release: Arc::clone(&release), silent: silent.clone() };
     let bound = front::bind(&settings).await?.with_timing(timing);
     let addresses = bound.addresses();
     let make = move |_| Tiny { stage: stage.clone(), name: std::sync::Mutex::default() };
     let running = bound.serve(make, || Room::Left);
-    Ok(Server { addresses, running, settings, ended: ended_receiver, begun: begun_receiver, release })
+    let (ended, begun) = (ended_receiver, begun_receiver);
+    Ok(Server { addresses, running, settings, ended, begun, release, silent })
 }

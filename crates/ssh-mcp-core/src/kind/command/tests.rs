@@ -74,6 +74,33 @@ fn a_child_that_holds_the_output_does_not_hold_the_answer() {
 }
 
 #[test]
+fn what_the_server_still_holds_at_the_exit_is_waited_for() {
+    let exited = || {
+        let mut machine = Machine::new(Terminal::None, None);
+        machine.on(ms(0), exit(0));
+        machine
+    };
+    let mut machine = exited();
+    for at in [400, 800, 1200] {
+        assert!(machine.expects_output());
+        machine.on_output(ms(at), 32 << 10);
+        assert_eq!(machine.poll_timeout(), Some(ms(at + 500)));
+    }
+    let steps = machine.on(ms(1300), Input::Closed);
+    assert!(matches!(steps.as_slice(), [Step::Settle(Outcome { output: Output::Ended, .. }), Step::Leave]));
+
+    // A child that chatters is no backlog.
+    let mut machine = exited();
+    machine.on_output(ms(400), 100);
+    assert_eq!(machine.poll_timeout(), Some(ms(500)));
+
+    // Nor is more than a server can have held.
+    let mut machine = exited();
+    machine.on_output(ms(400), 64 << 20);
+    assert_eq!((machine.poll_timeout(), machine.expects_output()), (Some(ms(500)), false));
+}
+
+#[test]
 fn a_server_that_closes_without_a_status_ends_the_command() {
     let steps = run(Terminal::None, None, &[(5, Input::Closed)], 10_000);
     let (_, outcome) = settled(&steps);

@@ -1,0 +1,291 @@
+//! Lanes over HTTP: streams that are read and streams that are not, clients that leave and clients that vanish.
+
+use super::*;
+use crate::http::Product;
+use crate::web::{Ending, Events, Web};
+
+/// A server, the product over HTTP, and one client that has a session on it.
+struct Site {
+    server: OpenSshd,
+    product: Product,
+    client: Web,
+    session: String,
+}
+
+impl Site {
+    async fn set(env: &[(&str, &str)]) -> Option<Self> {
+        let server = OpenSshd::start_or_skip(Options::default())?;
+        let product = Product::start(&[], env);
+        let client = Web::in_session(&product, takes_bytes()).await;
+        let session = connect(&server, &client).await;
+        Some(Self { server, product, client, session })
+    }
+
+    /// Starts a command; its URI.
+    async fn start(&self, command: &str) -> String {
+        let exec = json!({"session_id": self.session, "command": command});
+        output_of(&field(&ok(&self.client, "ssh_exec", exec).await, "command_id"))
+    }
+
+    /// Starts a command that first waits for a gate.
+    async fn start_at_gate(&self, gate: &str, command: &str) -> String {
+        self.start(&format!("{}; {command}", await_gate(gate))).await
+    }
+
+    async fn ended(&self, uri: &str) {
+        let command = uri.trim_start_matches("command://").trim_end_matches("/output");
+        let wait =
+            json!({"command_id": command, "wait": true, "wait_timeout_secs": 120, "max_output_bytes": 1});
+        let answer = ok(&self.client, "ssh_exec_output", wait).await;
+        assert_eq!(answer.structured["status"], "completed", "{}", answer.text);
+    }
+
+    /// The memory of the product, in bytes: `VmRSS`, or `VmHWM` for the most ever.
+    fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.product.pid())).unwrap();
+        let line = status.lines().find_map(|read| read.strip_prefix(line)).unwrap();
+        let kib: u64 = line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap();
+        kib << 10
+    }
+
+    /// Waits until there is no lane; the answer is when the question was asked that found none.
+    async fn no_lane_left(&self) -> Instant {
+        let mut asked = Instant::now();
+        until("without lanes", async || {
+            asked = Instant::now();
+            ok(&self.client, "sub_list", json!({})).await.structured["subs_total"] == 0
+        })
+        .await;
+        asked
+    }
+}
+
+async fn connect(server: &OpenSshd, client: &Web) -> String {
+    let mut login = login(server, User::Tester, ClientKey::Ed25519);
+    login["reuse"] = "force_new".into();
+    field(&ok(client, "ssh_connect", login).await, "session_id")
+}
+
+async fn ok(client: &Web, tool: &str, arguments: Value) -> ToolAnswer {
+    let answer = client.call(tool, arguments).await;
+    assert!(!answer.is_error, "{}", answer.text);
+    answer
+}
+
+async fn open_lane(client: &Web, uri: &str, mut options: Value) -> String {
+    options["uri"] = uri.into();
+    options["inline_push"] = true.into();
+    field(&ok(client, "sub_open", options).await, "sub_id")
+}
+
+/// What a lane has said up to its last word.
+async fn whole_story(events: &mut Events, whose: &str) -> Story {
+    events.hear(|heard| Story::closed(heard, whose)).await
+}
+
+async fn story(events: &mut Events, whose: &str, is_enough: impl Fn(&Story) -> bool) -> Story {
+    events.hear(|heard| Some(Story::of(heard, whose)).filter(|story| is_enough(story))).await
+}
+
+/// More than the sockets between a client that does not read and the product hold.
+const FLOOD: u32 = 1_500_000;
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_stream_holds_up_nobody_else() {
+    // subscriptions 13.2; the history holds all of it, so that this test may itself be slow.
+    let Some(site) = Site::set(&[("SSH_COMMAND_MAX_BUFFER_SIZE", "64m")]).await else { return };
+    let stdio = Stage::set_for_bytes(Era::LEGACY_2025_11, &[]).await.unwrap();
+    let stuck = Web::in_session(&site.product, takes_bytes()).await;
+    let mut unread = stuck.stream().await;
+    let mut read = site.client.stream().await;
+    let uri = site.start_at_gate("go", &format!("seq 1 {FLOOD}")).await;
+    let elsewhere = stdio.start_at_gate("go", "seq 1 100000").await;
+    let slow = open_lane(&stuck, &uri, json!({})).await;
+    let quick = open_lane(&site.client, &uri, json!({})).await;
+    let piped = stdio.open_lane(&elsewhere, json!({})).await;
+    open_gate(&site.server, "go");
+    stdio.go("go");
+
+    let whole = numbers(FLOOD);
+    let heard = whole_story(&mut read, &quick).await;
+    assert!(heard.text() == whole, "{} bytes of {}, {}", heard.bytes.len(), whole.len(), heard.gap);
+    let heard = stdio.whole_story(&piped).await;
+    assert!(heard.text() == numbers(100_000) && heard.gap == 0);
+    // Another client asks after it: its own answers may be held up by its stream.
+    let stats = ok(&site.client, "sub_stats", json!({"sub_id": slow})).await;
+    assert!(stats.structured["lag_bytes"].as_u64().unwrap() > 0, "it is not stuck: {}", stats.text);
+
+    let heard = whole_story(&mut unread, &slow).await;
+    assert_eq!(heard.bytes.len() as u64 + heard.gap, whole.len() as u64);
+}
+
+#[tokio::test]
+async fn a_lane_that_blocks_and_never_reads_costs_nobody_time_or_memory() {
+    // subscriptions 13.4
+    const BUFFER: u64 = 1 << 20;
+    let env = [
+        ("SSH_COMMAND_MAX_BUFFER_SIZE", "1m"),
+        ("SSH_LANE_BUFFER", "16"),
+        ("SSH_BP_BLOCK_TIMEOUT_MS", "1000"),
+    ];
+    let Some(site) = Site::set(&env).await else { return };
+    // The same without anybody who watches, so that what is measured is what a stuck client adds.
+    let unwatched = site.start(&format!("seq 1 {FLOOD}")).await;
+    site.ended(&unwatched).await;
+
+    let session = connect(&site.server, &site.client).await;
+    let open = json!({"session_id": session, "shell": "/bin/sh"});
+    let shell = field(&ok(&site.client, "ssh_shell_open", open).await, "shell_id");
+    let mut stream = site.client.stream().await;
+    let own = open_lane(&site.client, &format!("shell://{shell}/output"), json!({"debounce_ms": 5})).await;
+    let mut round_trip = async |mark: String| {
+        let write = json!({"shell_id": shell, "input": format!("echo {mark}$((1+1))\n")});
+        ok(&site.client, "ssh_shell_write", write).await;
+        story(&mut stream, &own, |story| story.has(&format!("{mark}2"))).await;
+    };
+
+    let stuck = Web::in_session(&site.product, takes_bytes()).await;
+    let mut unread = stuck.stream().await;
+    let flood = format!("seq 1 {FLOOD}; touch ~/said; {}", await_gate("end"));
+    let uri = site.start_at_gate("go", &flood).await;
+    let lane = open_lane(&stuck, &uri, json!({"lag_policy": "block_slow", "debounce_ms": 5})).await;
+    let before = median(async |nth| round_trip(format!("before{nth}-")).await).await;
+    let memory = site.memory("VmRSS");
+    open_gate(&site.server, "go");
+    // Past this the lane no longer holds the history back.
+    let given_up = async || {
+        let stats = ok(&site.client, "sub_stats", json!({"sub_id": lane})).await;
+        stats.structured["block_total_ms"].as_u64().unwrap() > 0
+    };
+    until("given up", given_up).await;
+    let during = median(async |nth| round_trip(format!("during{nth}-")).await).await;
+    assert!(is_like(during, before), "{during:?} with a stuck client, {before:?} without");
+    let said = site.server.home(User::Tester).join("said");
+    until("said", async || said.exists()).await;
+    let most = site.memory("VmHWM");
+    let added = most.saturating_sub(memory);
+    assert!(added <= 2 * BUFFER + (8 << 20), "{added} bytes more");
+    let stats = ok(&site.client, "sub_stats", json!({"sub_id": lane})).await;
+    assert!(stats.structured["lag_bytes"].as_u64().unwrap() > 0, "it is not stuck: {}", stats.text);
+
+    open_gate(&site.server, "end");
+    let heard = whole_story(&mut unread, &lane).await;
+    let whole = numbers(FLOOD);
+    assert_eq!(heard.bytes.len() as u64 + heard.gap, whole.len() as u64);
+    assert!(heard.gap > 0 && heard.count("snapshot") > 0, "{:?}", heard.pieces.last());
+    assert!(whole.as_bytes().ends_with(&heard.bytes[heard.bytes.len() - 100_000..]));
+    let stats = ok(&site.client, "sub_stats", json!({"sub_id": lane})).await;
+    assert_eq!(stats.structured["gap_bytes"], heard.gap, "{}", stats.text);
+}
+
+#[tokio::test]
+async fn ten_clients_that_vanish_leave_no_lane() {
+    // subscriptions 13.7
+    let Some(site) = Site::set(&[]).await else { return };
+    let uri = site.start("sleep 100").await;
+    let filter = json!({"resourceSubscriptions": [uri]});
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(Web::modern(&site.product, takes_bytes()).listen(filter.clone()).await);
+    }
+    until("all there", async || ok(&site.client, "sub_list", json!({})).await.structured["subs_total"] == 10)
+        .await;
+    let vanished = Instant::now();
+    drop(streams);
+    let gone = site.no_lane_left().await;
+    assert!(gone - vanished < Duration::from_secs(1), "{:?}", gone - vanished);
+}
+
+#[tokio::test]
+async fn a_hundred_listens_that_vanish_at_any_moment_leave_no_lane() {
+    let Some(site) = Site::set(&[("SSH_MAX_SUBS_PER_URI", "128")]).await else { return };
+    let uri = site.start("while :; do echo noise; sleep 0.01; done").await;
+    let filter = json!({"resourceSubscriptions": [uri], "resourcesListChanged": true});
+    let mut streams = Vec::new();
+    for nth in 0..100 {
+        let client = Web::modern(&site.product, takes_bytes());
+        match nth % 4 {
+            0 => client.listen_and_vanish(filter.clone()).await,
+            1 => drop(client.listen(filter.clone()).await),
+            2 => streams.push(client.listen(filter.clone()).await),
+            _ => {
+                let mut events = client.listen(filter.clone()).await;
+                story(&mut events, &uri, |story| story.has("noise")).await;
+                streams.push(events);
+            }
+        }
+    }
+    drop(streams);
+    site.no_lane_left().await;
+    // Another client of the same owner sees none either, and the places are free.
+    let other = Web::modern(&site.product, takes_bytes());
+    assert_eq!(ok(&other, "sub_list", json!({})).await.structured["subs_total"], 0);
+    let listed = ok(&other, "ssh_resources", json!({"kind": "command"})).await;
+    assert_eq!(listed.structured["resources"][0]["observers"], 0, "{}", listed.text);
+}
+
+#[tokio::test]
+async fn a_signal_ends_every_stream_in_order() {
+    let Some(mut site) = Site::set(&[]).await else { return };
+    let uri = site.start("echo here; sleep 100").await;
+    let mut stream = site.client.stream().await;
+    let lane = open_lane(&site.client, &uri, json!({})).await;
+    let filter = json!({"resourceSubscriptions": [uri]});
+    let mut pushed = Web::modern(&site.product, takes_bytes()).listen(filter.clone()).await;
+    let mut told = Web::modern(&site.product, json!({})).listen(filter).await;
+    story(&mut stream, &lane, |story| story.has("here")).await;
+    story(&mut pushed, &uri, |story| story.has("here")).await;
+    told.notification(|note| note["params"]["uri"] == uri.as_str()).await;
+
+    site.product.signal("TERM");
+    let (heard, ending) = stream.rest().await;
+    let last = Story::of(&heard, &lane).pieces.last().cloned().unwrap();
+    assert_eq!((&last["closed"], ending), (&json!(true), Ending::Clean), "{heard:?}");
+    let (heard, ending) = pushed.rest().await;
+    let last = Story::of(&heard, &uri).pieces.last().cloned().unwrap();
+    assert_eq!((&last["closed"], ending), (&json!(true), Ending::Clean), "{heard:?}");
+    assert!(pushed.answer().await.is_ok(), "{heard:?}");
+    let (heard, ending) = told.rest().await;
+    assert_eq!(ending, Ending::Clean);
+    assert!(told.answer().await.is_ok(), "{heard:?}");
+    assert_eq!(site.product.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_stands_alone_is_told_how_to_subscribe() {
+    let Some(site) = Site::set(&[]).await else { return };
+    let uri = site.start("sleep 100").await;
+    for client in [Web::plain(&site.product), Web::modern(&site.product, takes_bytes())] {
+        let refused = client.call("sub_open", json!({"uri": uri})).await;
+        assert_eq!(refused.structured["code"], "INVALID_ARGUMENT", "{}", refused.text);
+        let detail = field(&refused, "detail");
+        assert!(detail.contains("subscriptions/listen"), "{detail}");
+    }
+    assert_eq!(ok(&site.client, "sub_list", json!({})).await.structured["subs_total"], 0);
+}
+
+#[tokio::test]
+async fn an_http_session_is_notified_on_its_stream_and_its_lanes_end_with_it() {
+    let Some(site) = Site::set(&[]).await else { return };
+    let uri = site.start_at_gate("go", "echo here; sleep 100").await;
+    let client = Web::in_session(&site.product, json!({})).await;
+    let mut stream = client.stream().await;
+    client.request("resources/subscribe", json!({"uri": uri})).await.unwrap();
+    ok(&client, "sub_open", json!({"uri": uri})).await;
+    open_gate(&site.server, "go");
+    stream
+        .hear(|heard| {
+            let told = heard.iter().filter(|note| note["method"] == UPDATED && note["params"]["uri"] == uri);
+            (told.count() == 2).then_some(())
+        })
+        .await;
+    let read = client
+        .request("resources/read", json!({"uri": format!("{uri}?cursor=auto&stream=merged")}))
+        .await
+        .unwrap();
+    assert_eq!(read["contents"][0]["text"], "here\n");
+    assert_eq!(ok(&site.client, "sub_list", json!({})).await.structured["subs_total"], 2);
+    client.leave().await;
+    site.no_lane_left().await;
+    assert_eq!(stream.rest().await.1, Ending::Clean);
+}
