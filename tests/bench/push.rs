@@ -158,7 +158,7 @@ fn stamps(pause: Duration) -> String {
 fn delays(came: SystemTime, printed: &str, delays: &mut Vec<Duration>) {
     let came = came.duration_since(UNIX_EPOCH).unwrap();
     for line in printed.lines() {
-        let printed = Duration::from_micros(line.parse().unwrap());
+        let printed = Duration::from_micros(line.parse().unwrap_or_else(|_| panic!("no time: {printed:?}")));
         delays.push(came.saturating_sub(printed));
     }
 }
@@ -169,7 +169,7 @@ fn told(client: &mut Pipes, session: &str, pause: Duration, lane: &Value, lines:
     let mut ask = lane.clone();
     ask["uri"] = uri(&command).into();
     client.call("sub_open", ask);
-    let read = json!({"uri": format!("{}?cursor=auto", uri(&command))});
+    let read = json!({"uri": format!("{}?cursor=auto&stream=stdout", uri(&command))});
     let mut found = Vec::new();
     while found.len() < lines + WARM_UP {
         let (came, message) = client.notification();
