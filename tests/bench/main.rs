@@ -16,6 +16,7 @@
 #[expect(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../it/client.rs"]
 mod client;
+mod push;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
 mod sshd;
@@ -69,6 +70,14 @@ fn main() {
         if run("http") {
             http();
         }
+        let lanes: [(&str, fn()); 5] = [
+            ("push delay", push::delay),
+            ("push crowd", push::crowd),
+            ("push quiet", push::quiet),
+            ("push rate", push::rate),
+            ("push stalled", push::stalled),
+        ];
+        lanes.iter().filter(|(name, _)| run(name)).for_each(|(_, measure)| measure());
     });
 }
 

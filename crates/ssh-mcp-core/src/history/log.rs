@@ -79,7 +79,7 @@ impl<E> LogHistory<E> {
     /// Records the last event and with it the end; only the first end counts.
     pub fn finish(&self, last: E) -> Option<u64> {
         let number = self.held.lock().finish(last);
-        self.watchers.wake();
+        self.watchers.wake_all();
         number
     }
 

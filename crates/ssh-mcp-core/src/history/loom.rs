@@ -8,6 +8,7 @@ use std::sync::Arc;
 use loom::{future::block_on, thread};
 
 use super::{ByteHistory, Keep, LogHistory, Mark, Origin, View, Window};
+use crate::watch::Heeds;
 
 fn letters(limit: usize) -> Arc<ByteHistory> {
     Arc::new(ByteHistory::with_segments(limit, 2))
@@ -155,6 +156,34 @@ fn a_waiter_never_sleeps_with_bytes_unseen() {
             })
         };
         append(&history, 0..2);
+        waiter.join().unwrap();
+    });
+}
+
+/// lifecycle 6.9: of a waiter that rested.
+#[test]
+fn a_waiter_that_heeds_everything_again_never_sleeps_with_bytes_unseen() {
+    loom::model(|| {
+        let history = letters(8);
+        let waiter = {
+            let history = Arc::clone(&history);
+            thread::spawn(move || {
+                block_on(async {
+                    let mut watch = history.watch();
+                    watch.heed(Heeds::TheEnd);
+                    watch.heed(Heeds::Everything);
+                    while history.mark().end == 0 {
+                        watch.changed().await;
+                    }
+                    watch.heed(Heeds::TheEnd);
+                    while !history.mark().ended {
+                        watch.changed().await;
+                    }
+                });
+            })
+        };
+        append(&history, 0..1);
+        history.finish();
         waiter.join().unwrap();
     });
 }

@@ -131,7 +131,7 @@ impl ByteHistory {
             held.ended = true;
             held.last.shrink();
         }
-        self.watchers.wake();
+        self.watchers.wake_all();
     }
 
     /// The oldest bytes from `from` on, at most `max`.

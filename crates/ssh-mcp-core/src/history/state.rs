@@ -77,7 +77,8 @@ impl<T> StateHistory<T> {
         if before.ended {
             return None;
         }
-        self.watchers.wake();
+        // A state has no lock to order a waiter's change of mind; its changes are few.
+        self.watchers.wake_all();
         Some(before.seq + 1)
     }
 }

@@ -83,6 +83,14 @@ impl Flush {
         self.due().is_some_and(|due| due <= now)
     }
 
+    /// Until when no news can change when the next announcement is due, and none need be looked at. Each of them might have
+    /// been the last before a pause: that pause is over, too, before the window is.
+    pub(super) fn rests(&self) -> Option<Duration> {
+        let window = self.timing.debounce.min(self.timing.force);
+        let rest = self.apart.min(window.saturating_sub(self.settle));
+        self.pending.and(self.previous).map(|previous| previous + rest)
+    }
+
     /// What was pending has been announced.
     pub(super) fn announced(&mut self, now: Duration) {
         self.by_bytes += u64::from(self.pending.is_some_and(|pending| self.is_many(pending)));
@@ -141,6 +149,59 @@ mod tests {
                 (_, None) => return told,
             }
         }
+    }
+
+    /// The same of a lane that rests, with the times at which it looked.
+    fn announced_with_rests(timing: Timing, news: &[(u32, u64)]) -> (Vec<u128>, Vec<u128>) {
+        let mut flush = Flush::new(timing, Form::Pull, Duration::ZERO);
+        let (mut told, mut looks) = (Vec::new(), Vec::new());
+        let mut news = news.iter().map(|(at, bytes)| (*at * MS, *bytes)).peekable();
+        let mut now = Duration::ZERO;
+        loop {
+            let rests = flush.rests().filter(|until| now < *until);
+            let heard = news.peek().filter(|_| rests.is_none()).map(|(at, _)| now.max(*at));
+            let Some(next) = [flush.due(), rests, heard].into_iter().flatten().min() else {
+                return (told, looks);
+            };
+            now = now.max(next);
+            let mut bytes = 0;
+            while let Some((_, more)) = news.next_if(|(at, _)| *at <= now) {
+                bytes += more;
+            }
+            looks.push(now.as_millis());
+            if bytes > 0 {
+                flush.on_news(now, bytes);
+            }
+            if flush.is_due(now) {
+                flush.announced(now);
+                told.push(now.as_millis());
+            }
+        }
+    }
+
+    #[test]
+    fn rests_change_no_announcement() {
+        let many: Vec<(u32, u64)> = (0..200).map(|at| (at, 30)).collect();
+        let few: Vec<(u32, u64)> = (0..200).map(|at| (at * 3, 1)).collect();
+        let bursts: Vec<(u32, u64)> = (0..200).map(|at| (at * 7 % 5 + at / 5 * 60, at as u64 % 90)).collect();
+        for debounce in [5, 25, 30, 40, 200, 5000] {
+            let timing = Timing { debounce: debounce * MS, ..timing() };
+            for news in [&many, &few, &bursts] {
+                let mut news = news.clone();
+                news.retain(|(_, bytes)| *bytes > 0);
+                news.sort_unstable();
+                let (told, _) = announced_with_rests(timing, &news);
+                assert_eq!(told, announced(timing, Form::Pull, &news), "{debounce}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_that_rests_looks_thrice_for_each_announcement() {
+        let news: Vec<(u32, u64)> = (0..1000).map(|at| (at, 100)).collect();
+        let (told, looks) = announced_with_rests(timing(), &news);
+        assert_eq!(told.len(), 41);
+        assert!(looks.len() < 3 * told.len(), "{looks:?}");
     }
 
     #[test]

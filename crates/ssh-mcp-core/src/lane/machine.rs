@@ -20,6 +20,7 @@ use crate::{
     history::{ByteHistory, Floor, History, Mark},
     reason::Reason,
     text,
+    watch::Heeds,
 };
 
 /// Everything about one lane.
@@ -223,7 +224,16 @@ impl Machine {
             }
             false => Asks::No,
         };
-        Look { asks, wake: self.wake(), over: self.over(now) }
+        let rests = self.rests(now);
+        let heeds = if rests.is_some() { Heeds::TheEnd } else { Heeds::Everything };
+        Look { asks, wake: self.wake().into_iter().chain(rests).min(), heeds, over: self.over(now) }
+    }
+
+    /// Until when it need not look at what comes: nothing but the end could make it speak.
+    fn rests(&self, now: Duration) -> Option<Duration> {
+        let is_plain = self.form == Form::Pull && self.sieve.is_none();
+        let may_rest = is_plain && self.end == End::Open && self.closed.is_none();
+        self.flush.rests().filter(|until| may_rest && now < *until)
     }
 
     /// The driver sleeps until then.

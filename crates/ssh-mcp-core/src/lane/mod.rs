@@ -57,6 +57,7 @@ use crate::{
     history::History,
     reason::Reason,
     sync::{Mutex, Notify},
+    watch::Heeds,
 };
 use machine::Machine;
 
@@ -183,6 +184,8 @@ pub struct Look {
     pub asks: Asks,
     /// When to look again at the latest.
     pub wake: Option<Duration>,
+    /// What of the history it has to look at before that.
+    pub heeds: Heeds,
     /// Why it is to be closed.
     pub over: Option<Reason>,
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ssh_mcp_core::lane::Asks;
+use ssh_mcp_core::{lane::Asks, watch::Heeds};
 
 use super::LaneEntry;
 use crate::{Clock, Engine, peers::Turn};
@@ -16,6 +16,7 @@ pub(super) async fn drive(entry: Arc<LaneEntry>, clock: Clock, engine: Weak<Engi
     let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
     let mut armed = None;
     loop {
+        watch.heed(Heeds::Everything);
         let now = clock.now();
         let look = entry.lane.look(now, &entry.subject());
         if look.asks == Asks::Now {
@@ -41,6 +42,7 @@ pub(super) async fn drive(entry: Arc<LaneEntry>, clock: Clock, engine: Weak<Engi
                 deadline.as_mut().reset(clock.instant(wake));
             }
         }
+        watch.heed(look.heeds);
         tokio::select! {
             biased;
             () = watch.changed() => {}
