@@ -25,8 +25,24 @@ export async function tell(connect) {
     const bells = new Bells();
     return Object.assign(await connect({ transport, target, mode, bells }), { bells });
   };
+  // A client of the server with longer histories, and a session.
+  const enterRoomy = async () => {
+    const client = await enter(roomy);
+    const login = { address: host.address, username: host.user, password: host.password };
+    const { session_id } = await ok(client, "ssh_connect", { ...login, reuse: "force_new" });
+    const leave = async () => {
+      await ok(client, "ssh_disconnect", { session_id });
+      await client.close();
+    };
+    return { client, session: session_id, leave };
+  };
   const complaints = hearComplaints();
-  const say = (word, scenario) => console.log(`${word.padEnd(6)} ${name} ${transport} ${mode}: ${scenario}`);
+  let began = performance.now();
+  const say = (word, scenario) => {
+    const took = ((performance.now() - began) / 1000).toFixed(1);
+    console.log(`${word.padEnd(6)} ${name} ${transport} ${mode}: ${scenario} (${took} s)`);
+    began = performance.now();
+  };
   let client;
   let scenario = "handshake";
   try {
@@ -34,7 +50,7 @@ export async function tell(connect) {
     const wanted = mode === "legacy" ? "2025-11-25" : "2026-07-28";
     assert.equal(client.revision, wanted);
     say("ok", scenario);
-    const known = { enter };
+    const known = { enterRoomy };
     for (const [title, play] of Object.entries(scenarios)) {
       scenario = title;
       await play(client, known, host);
@@ -127,31 +143,25 @@ const scenarios = {
 
   async "a running command is followed"(client, known) {
     const { name, digest } = await makeFile(client, known.session, paced);
-    // 0.5 MB ten times a second.
-    const command =
-      `i=0; while [ $i -lt ${paced / 500_000} ]; do dd if=${name} bs=500000 skip=$i count=1 status=none; ` +
-      "i=$((i + 1)); sleep 0.1; done";
-    const began = performance.now();
-    const uri = await start(client, known.session, command);
+    const uri = await start(client, known.session, pacing(name));
+    const unsubscribe = await client.subscribe(uri);
+    const reader = new Reader(client, uri, client.bells.hear(uri));
+    await reader.toTheEnd();
+    await unsubscribe();
+    reader.hasRead(paced, digest);
+  },
 
-    const subscribe = async (spelled, pauses) => {
-      const unsubscribe = await client.subscribe(spelled);
-      const reader = new Reader(client, uri, client.bells.hear(spelled));
-      if (pauses) {
-        await reader.news();
-        await sleep(1000);
-      }
-      await reader.toTheEnd();
-      await unsubscribe();
-      return reader;
-    };
+  async "subscribers do not disturb each other"(_, known) {
+    const { client, session, leave } = await known.enterRoomy();
+    const { name, digest } = await makeFile(client, session, paced);
+    const uri = await start(client, session, pacing(name));
+
     const lane = async (policy, pauses) => {
       // Its notifications carry the URI as it is spelled here.
       const spelled = `${uri}?reader=${policy}`;
       // A reader that is late at the end still finds the lane.
       const { sub_id } = await ok(client, "sub_open", { uri: spelled, lag_policy: policy, grace_ms: 60_000 });
-      const changed = client.bells.hear(spelled);
-      const reader = new Reader(client, uri, changed, `sub_id=${sub_id}`);
+      const reader = new Reader(client, uri, client.bells.hear(spelled), `sub_id=${sub_id}`);
       if (pauses) {
         await reader.news();
         await pause(client, sub_id);
@@ -163,34 +173,35 @@ const scenarios = {
       return reader;
     };
     // Without a connection that a lane of sub_open could belong to, each listens for itself.
-    const others = connected
+    const listen = async (spelled, pauses) => {
+      const unsubscribe = await client.subscribe(spelled);
+      const reader = new Reader(client, uri, client.bells.hear(spelled));
+      if (pauses) {
+        await reader.news();
+        await sleep(1000);
+      }
+      await reader.toTheEnd();
+      await unsubscribe();
+      return reader;
+    };
+    const readers = connected
       ? [lane("snapshot"), lane("block_slow"), lane("drop_oldest", true)]
-      : [subscribe(`${uri}?reader=2`), subscribe(`${uri}?reader=3`, true)];
-    const readers = await Promise.all([subscribe(uri), ...others]);
-    for (const { cursor, size, gaps, hash } of readers) {
-      assert.deepEqual([cursor, size, gaps], [cursor, paced, []]);
-      assert.equal(hash.digest("hex"), digest, cursor);
-    }
-    note(`${readers.length} readers of ${paced} bytes each`, began);
+      : [listen(`${uri}?reader=1`), listen(`${uri}?reader=2`), listen(`${uri}?reader=3`, true)];
+    for (const reader of await Promise.all(readers)) reader.hasRead(paced, digest);
     assert.deepEqual((await ok(client, "sub_list", { uri_prefix: uri })).subs, []);
+    await leave();
   },
 
-  async "output is whole where there is room"(_, known, host) {
-    const client = await known.enter(roomy);
-    const login = { address: host.address, username: host.user, password: host.password };
-    const { session_id } = await ok(client, "ssh_connect", { ...login, agent_id: known.agent, reuse: "force_new" });
-    const { name, digest } = await makeFile(client, session_id, unpaced);
-    const began = performance.now();
-    const uri = await start(client, session_id, `cat ${name}`);
+  async "output is whole where there is room"(_, known) {
+    const { client, session, leave } = await known.enterRoomy();
+    const { name, digest } = await makeFile(client, session, unpaced);
+    const uri = await start(client, session, `cat ${name}`);
     const unsubscribe = await client.subscribe(uri);
     const reader = new Reader(client, uri, client.bells.hear(uri));
     await reader.toTheEnd();
     await unsubscribe();
-    assert.deepEqual([reader.size, reader.gaps], [unpaced, []]);
-    assert.equal(reader.hash.digest("hex"), digest);
-    note(`${unpaced} bytes`, began);
-    await ok(client, "ssh_disconnect", { session_id });
-    await client.close();
+    reader.hasRead(unpaced, digest);
+    await leave();
   },
 
   async "what was dropped is marked"(client, known) {
@@ -350,6 +361,12 @@ class Reader {
     while ((this.meta.status ?? "running") === "running") await this.news();
     assert.deepEqual([this.meta.status, this.meta.exit_code], ["completed", 0]);
   }
+
+  /** All of it, and nothing else. */
+  hasRead(size, digest) {
+    assert.deepEqual([this.cursor, this.size, this.gaps], [this.cursor, size, []]);
+    assert.equal(this.hash.digest("hex"), digest, this.cursor);
+  }
 }
 
 /** How many notifications came within a time; undefined if none did. */
@@ -385,8 +402,10 @@ async function makeFile(client, session, size) {
   return { name, digest: told.split(" ")[0] };
 }
 
-function note(text, began) {
-  console.log(`       ${text} in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+/** Writes a file, 0.5 MB ten times a second. */
+function pacing(name) {
+  const piece = `dd if=${name} bs=500000 skip=$i count=1 status=none`;
+  return `i=0; while [ $i -lt ${paced / 500_000} ]; do ${piece}; i=$((i + 1)); sleep 0.1; done`;
 }
 
 /** Calls a tool that must succeed; both channels must name it. */

@@ -14,9 +14,9 @@ import traceback
 import uuid
 import warnings
 from collections import defaultdict
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Awaitable, Callable
+from typing import Any, AsyncIterator, Awaitable, Callable
 
 import anyio
 
@@ -142,6 +142,11 @@ class Reader:
             await self.news()
         assert (self.meta["status"], self.meta["exit_code"]) == ("completed", 0), self.meta
 
+    def has_read(self, size: int, digest: str) -> None:
+        """All of it, and nothing else."""
+        assert (self.size, self.gaps) == (size, []), (self.uri, self.cursor, self.size, self.gaps)
+        assert self.digest.hexdigest() == digest, (self.uri, self.cursor)
+
 
 class Story:
     """The scenarios, in order; each may use what those before it found out."""
@@ -227,72 +232,64 @@ class Story:
 
     async def a_running_command_is_followed(self) -> None:
         name, digest = await self._file(self.client, self.session, PACED)
-        # 0.5 MB ten times a second.
-        command = (
-            f"i=0; while [ $i -lt {PACED // 500_000} ]; do dd if={name} bs=500000 skip=$i count=1 status=none;"
-            " i=$((i + 1)); sleep 0.1; done"
-        )
-        began = time.monotonic()
-        uri = await self._start(self.client, self.session, command)
-        readers: list[Reader] = []
+        uri = await self._start(self.client, self.session, paced(name))
+        async with self.client.subscription(uri) as changed:
+            reader = Reader(self.client, uri, changed)
+            await reader.to_the_end()
+        reader.has_read(PACED, digest)
 
-        async def subscribe(pauses: bool = False) -> None:
-            async with self.client.subscription(uri) as changed:
-                readers.append(reader := Reader(self.client, uri, changed))
+    async def subscribers_do_not_disturb_each_other(self) -> None:
+        async with self._roomy() as (client, session):
+            name, digest = await self._file(client, session, PACED)
+            uri = await self._start(client, session, paced(name))
+            readers: list[Reader] = []
+
+            async def lane(policy: str, pauses: bool = False) -> None:
+                # Its notifications carry the URI as it is spelled here.
+                spelled = f"{uri}?reader={policy}"
+                # A reader that is late at the end still finds the lane.
+                opened = await client.ok("sub_open", uri=spelled, lag_policy=policy, grace_ms=60_000)
+                sub_id = opened["sub_id"]
+                readers.append(reader := Reader(client, uri, client.bells.hear(spelled), f"sub_id={sub_id}"))
                 if pauses:
                     await reader.news()
-                    await anyio.sleep(1)
+                    await self._pause(client, sub_id)
+                    # The end may have been told before.
+                    await reader.read()
                 await reader.to_the_end()
+                await client.call("sub_close", {"sub_id": sub_id})
 
-        async def lane(policy: str, pauses: bool = False) -> None:
-            # Its notifications carry the URI as it is spelled here.
-            spelled = f"{uri}?reader={policy}"
-            # A reader that is late at the end still finds the lane.
-            opened = await self.client.ok("sub_open", uri=spelled, lag_policy=policy, grace_ms=60_000)
-            sub_id = opened["sub_id"]
-            changed = self.client.bells.hear(spelled)
-            readers.append(reader := Reader(self.client, uri, changed, f"sub_id={sub_id}"))
-            if pauses:
-                await reader.news()
-                await self._pause(sub_id)
-                # The end may have been told before.
-                await reader.read()
-            await reader.to_the_end()
-            await self.client.call("sub_close", {"sub_id": sub_id})
+            # Without a connection that a lane of sub_open could belong to, each listens for itself.
+            async def listen(pauses: bool = False) -> None:
+                async with client.subscription(uri) as changed:
+                    readers.append(reader := Reader(client, uri, changed))
+                    if pauses:
+                        await reader.news()
+                        await anyio.sleep(1)
+                    await reader.to_the_end()
 
-        with anyio.fail_after(30 + 3 * PACED / 1e6):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(subscribe)
                 if CONNECTED:
                     tasks.start_soon(lane, "snapshot")
                     tasks.start_soon(lane, "block_slow")
                     tasks.start_soon(lane, "drop_oldest", True)
                 else:
-                    # No connection that a lane of sub_open could belong to: each listens for itself.
-                    tasks.start_soon(subscribe)
-                    tasks.start_soon(subscribe, True)
-        for reader in readers:
-            assert (reader.size, reader.gaps) == (PACED, []), (reader.cursor, reader.size, reader.gaps)
-            assert reader.digest.hexdigest() == digest, reader.cursor
-        self._note(f"{len(readers)} readers of {PACED} bytes each in {time.monotonic() - began:.1f} s")
-        assert await self._lanes(uri) == []
+                    tasks.start_soon(listen)
+                    tasks.start_soon(listen)
+                    tasks.start_soon(listen, True)
+            assert len(readers) == 3
+            for reader in readers:
+                reader.has_read(PACED, digest)
+            assert (await client.ok("sub_list", uri_prefix=uri))["subs"] == []
 
     async def output_is_whole_where_there_is_room(self) -> None:
-        host = self.host
-        login = {"address": host["address"], "username": host["user"], "password": host["password"]}
-        async with self.connect(ROOMY) as client:
-            opened = await client.ok("ssh_connect", **login, agent_id=self.agent, reuse="force_new")
-            session = opened["session_id"]
+        async with self._roomy() as (client, session):
             name, digest = await self._file(client, session, UNPACED)
-            began = time.monotonic()
             uri = await self._start(client, session, f"cat {name}")
             async with client.subscription(uri) as changed:
                 reader = Reader(client, uri, changed)
                 await reader.to_the_end()
-            assert (reader.size, reader.gaps) == (UNPACED, []), (reader.size, reader.gaps)
-            assert reader.digest.hexdigest() == digest
-            self._note(f"{UNPACED} bytes in {time.monotonic() - began:.1f} s")
-            await client.ok("ssh_disconnect", session_id=session)
+            reader.has_read(UNPACED, digest)
 
     async def what_was_dropped_is_marked(self) -> None:
         name, _ = await self._file(self.client, self.session, UNPACED)
@@ -395,47 +392,59 @@ class Story:
         answer = await client.ok("ssh_exec", session_id=session, command=command, wait=True)
         return name, answer["stdout"].split()[0]
 
-    async def _pause(self, sub_id: str) -> None:
-        """Pauses a lane for a second, in which it says nothing but what it was saying."""
-        assert (await self.client.ok("sub_pause", sub_id=sub_id))["paused"] is True
-        before = await self.client.ok("sub_stats", sub_id=sub_id)
-        await anyio.sleep(1)
-        after = await self.client.ok("sub_stats", sub_id=sub_id)
-        assert after["events_sent"] - before["events_sent"] <= 1, (before, after)
-        assert (await self.client.ok("sub_resume", sub_id=sub_id))["paused"] is False
-
-    async def _lanes(self, uri: str) -> list[dict]:
-        return (await self.client.ok("sub_list", uri_prefix=uri))["subs"]
-
     @staticmethod
-    def _note(text: str) -> None:
-        print(f"       {text}", flush=True)
+    async def _pause(client: Client, sub_id: str) -> None:
+        """Pauses a lane for a second, in which it says nothing but what it was saying."""
+        assert (await client.ok("sub_pause", sub_id=sub_id))["paused"] is True
+        before = await client.ok("sub_stats", sub_id=sub_id)
+        await anyio.sleep(1)
+        after = await client.ok("sub_stats", sub_id=sub_id)
+        assert after["events_sent"] - before["events_sent"] <= 1, (before, after)
+        assert (await client.ok("sub_resume", sub_id=sub_id))["paused"] is False
+
+    @asynccontextmanager
+    async def _roomy(self) -> AsyncIterator[tuple[Client, str]]:
+        """A client of the server with longer histories, and a session."""
+        host = self.host
+        login = {"address": host["address"], "username": host["user"], "password": host["password"]}
+        async with self.connect(ROOMY) as client:
+            opened = await client.ok("ssh_connect", **login, agent_id=self.agent, reuse="force_new")
+            yield client, opened["session_id"]
+            await client.ok("ssh_disconnect", session_id=opened["session_id"])
+
+
+def paced(name: str) -> str:
+    """Writes a file, 0.5 MB ten times a second."""
+    piece = f"dd if={name} bs=500000 skip=$i count=1 status=none"
+    return f"i=0; while [ $i -lt {PACED // 500_000} ]; do {piece}; i=$((i + 1)); sleep 0.1; done"
 
 
 SCENARIOS = [name for name in vars(Story) if not name.startswith("_")]
 
 
-def say(word: str, scenario: str) -> None:
-    print(f"{word:6} {NAME} {TRANSPORT} {MODE}: {scenario.replace('_', ' ')}", flush=True)
+def say(word: str, scenario: str, began: float) -> None:
+    took = time.monotonic() - began
+    print(f"{word:6} {NAME} {TRANSPORT} {MODE}: {scenario.replace('_', ' ')} ({took:.1f} s)", flush=True)
 
 
 async def tell(connect: Callable[[str], Any]) -> None:
     """Connects by `connect(target)`, a context of a `Client`, and tells the story, one line per scenario."""
     complaints = Complaints()
-    scenario = "handshake"
+    scenario, began = "handshake", time.monotonic()
     try:
         async with connect(TARGET) as client:
             assert client.revision == ("2025-11-25" if MODE == "legacy" else "2026-07-28"), client.revision
-            say("ok", scenario)
+            say("ok", scenario, began)
             story = Story(client, connect)
             for scenario in SCENARIOS:
+                began = time.monotonic()
                 await getattr(story, scenario)()
-                say("ok", scenario)
-        scenario = "nothing to complain about"
+                say("ok", scenario, began)
+        scenario, began = "nothing to complain about", time.monotonic()
         assert not complaints.heard, complaints.heard
-        say("ok", scenario)
+        say("ok", scenario, began)
     except BaseException:
-        say("FAILED", scenario)
+        say("FAILED", scenario, began)
         traceback.print_exc(file=sys.stdout)
         print(complaints.heard, flush=True)
         sys.exit(1)
