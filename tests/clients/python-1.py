@@ -13,6 +13,17 @@ import story
 
 @asynccontextmanager
 async def connect(target):
+    try:
+        async with connected(target) as client:
+            yield client
+    except* anyio.BrokenResourceError:
+        # Over stdio this line of the SDK breaks if it is told something while it closes: that the list has changed with
+        # the end of the last session.
+        pass
+
+
+@asynccontextmanager
+async def connected(target):
     bells = story.Bells()
 
     async def hear(message):
