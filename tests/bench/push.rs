@@ -108,13 +108,14 @@ impl Pipes {
         }
     }
 
-    /// User and system time so far.
+    /// Processor time so far, of the threads that live; those of this server do while it is measured.
     fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum();
-        // Linux counts them in hundredths, whatever its own timer does.
-        Duration::from_millis(10 * ticks)
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let spent = threads.map(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
+            stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or_default()
+        });
+        Duration::from_nanos(spent.sum())
     }
 }
 
