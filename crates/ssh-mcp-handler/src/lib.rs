@@ -53,6 +53,7 @@ use ssh_mcp_core::{owner::Owner, port::Outlet, target_names, uri::Scheme};
 use ssh_mcp_engine::{Engine, ListWatch, Peer, PeerGuard};
 
 pub use catalogue::{UnknownToolset, unknown_toolsets};
+pub use outlet::Shortcut;
 
 use crate::{
     call::{Panicked, Request},
@@ -121,6 +122,7 @@ pub enum Transport {
 pub struct Handler {
     shared: Arc<Shared>,
     transport: Transport,
+    shortcut: Option<Arc<dyn Shortcut>>,
     /// Its drop ends the client's lanes.
     guard: PeerGuard,
     /// Tells a client of the era with `initialize` that its list has changed.
@@ -133,7 +135,14 @@ impl Handler {
     /// A handler for a connection that has just been made.
     pub fn new(shared: Arc<Shared>, transport: Transport) -> Self {
         let guard = PeerGuard::new(Arc::clone(&shared.engine));
-        Self { shared, transport, guard, list: OnceLock::new(), acknowledged: AtomicU64::new(u64::MAX) }
+        let acknowledged = AtomicU64::new(u64::MAX);
+        Self { shared, transport, shortcut: None, guard, list: OnceLock::new(), acknowledged }
+    }
+
+    /// The same, whose notifications take a shorter way.
+    pub fn with_shortcut(mut self, shortcut: Arc<dyn Shortcut>) -> Self {
+        self.shortcut = Some(shortcut);
+        self
     }
 
     /// Who keeps the automatic cursors of a request, if anybody outlives it.
@@ -149,9 +158,16 @@ impl Handler {
     fn push(&self, context: &RequestContext<RoleServer>) -> Option<Push> {
         let peer = Arc::clone(self.peer(context)?);
         let encodings = Encodings::declared(context.client_capabilities().as_ref());
-        let outlet =
-            PeerOutlet { peer: context.peer.clone(), encodings: encodings.unwrap_or(Encodings::Base64) };
-        Some(Push { peer, outlet: Arc::new(outlet), encodings })
+        let outlet = self.outlet(&context.peer, encodings);
+        Some(Push { peer, outlet, encodings })
+    }
+
+    fn outlet(&self, peer: &rmcp::Peer<RoleServer>, encodings: Option<Encodings>) -> Arc<dyn Outlet> {
+        Arc::new(PeerOutlet {
+            peer: peer.clone(),
+            shortcut: self.shortcut.clone(),
+            encodings: encodings.unwrap_or(Encodings::Base64),
+        })
     }
 
     /// The connection's name in the log: never a whole session id.
@@ -203,9 +219,9 @@ impl ServerHandler for Handler {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let outlet = PeerOutlet { peer: context.peer.clone(), encodings: Encodings::Base64 };
+        let outlet = self.outlet(&context.peer, None);
         let owner = owner(&context.extensions);
-        let watch = self.shared.engine.watch_list(&owner, self.guard.peer(), Arc::new(outlet), None);
+        let watch = self.shared.engine.watch_list(&owner, self.guard.peer(), outlet, None);
         // A client that says it twice is told once.
         _ = self.list.set(watch);
     }

@@ -97,8 +97,10 @@ async fn serve_stdio(settings: Arc<Settings>) -> u8 {
     tracing::info!(target: target_names::MAIN, version, "serving on the standard streams");
     let stop = CancellationToken::new();
     let (reader, writer) = rmcp::transport::stdio_pipes();
-    let handler = Handler::new(Arc::clone(&shared), Transport::Stdio);
-    let served = stdio::serve(handler, reader, writer, stop.clone());
+    let output = stdio::Output::new(writer);
+    let shortcut = Arc::clone(&output);
+    let handler = Handler::new(Arc::clone(&shared), Transport::Stdio).with_shortcut(shortcut);
+    let served = stdio::serve(handler, reader, output, stop.clone());
     tokio::pin!(served);
     tokio::select! {
         () = &mut served => {}

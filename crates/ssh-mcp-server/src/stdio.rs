@@ -8,11 +8,15 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use rmcp::{
     ServerHandler, ServiceExt as _,
-    model::{ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
+    model::{
+        ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId,
+        ServerNotification,
+    },
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{Transport, async_rw::AsyncRwTransport},
 };
-use ssh_mcp_core::{sync::Mutex, target_names};
+use ssh_mcp_core::{port::BoxFuture, sync::Mutex, target_names};
+use ssh_mcp_handler::Shortcut;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, Empty},
     sync::Notify,
@@ -29,7 +33,7 @@ const LONGEST_LINE: usize = 16 * 1024 * 1024;
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// Serves one client until its input ends or `stop` is cancelled; then running calls get 2 s.
-pub async fn serve<H, R, W>(handler: H, reader: R, writer: W, stop: CancellationToken)
+pub async fn serve<H, R, W>(handler: H, reader: R, output: Arc<Output<W>>, stop: CancellationToken)
 where
     H: ServerHandler,
     R: AsyncRead + Send + Unpin + 'static,
@@ -41,7 +45,7 @@ where
         line: Vec::new(),
         skipping: false,
         greeted: false,
-        output: AsyncRwTransport::new_server(tokio::io::empty(), writer),
+        output,
         calls: Arc::clone(&calls),
         stop: stop.clone(),
     };
@@ -59,6 +63,39 @@ where
     tokio::select! {
         () = service => {}
         () = last_call => {}
+    }
+}
+
+/// Where lines go, whole and one after the other: the SDK's messages, and notifications that do not pass through it.
+pub struct Output<W: AsyncWrite>(Mutex<Option<AsyncRwTransport<RoleServer, Empty, W>>>);
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Output<W> {
+    /// An output that is open.
+    pub fn new(writer: W) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(AsyncRwTransport::new_server(tokio::io::empty(), writer)))))
+    }
+
+    fn write(&self, item: TxJsonRpcMessage<RoleServer>) -> BoxFuture<'static, io::Result<()>> {
+        // The lock is held for making the future, which waits for its turn by itself.
+        match &mut *self.0.lock() {
+            Some(transport) => Box::pin(transport.send(item)),
+            None => Box::pin(std::future::ready(Err(io::ErrorKind::NotConnected.into()))),
+        }
+    }
+
+    /// Nothing is written any more, once the line that is being written is.
+    async fn close(&self) -> io::Result<()> {
+        let transport = self.0.lock().take();
+        match transport {
+            Some(mut transport) => transport.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Shortcut for Output<W> {
+    fn send(&self, notification: ServerNotification) -> BoxFuture<'static, io::Result<()>> {
+        self.write(JsonRpcMessage::notification(notification))
     }
 }
 
@@ -120,7 +157,7 @@ struct Lines<R, W: AsyncWrite> {
     skipping: bool,
     /// Whether a request has come; before it the SDK takes nothing else.
     greeted: bool,
-    output: AsyncRwTransport<RoleServer, Empty, W>,
+    output: Arc<Output<W>>,
     calls: Arc<Calls>,
     stop: CancellationToken,
 }
@@ -219,7 +256,7 @@ where
             JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
         };
         let calls = Arc::clone(&self.calls);
-        let sent = self.output.send(item);
+        let sent = self.output.write(item);
         async move {
             let outcome = sent.await;
             if let Some(id) = answered {
@@ -268,7 +305,7 @@ where
                 Line::Fault(error, id) => (error, id),
             };
             // Not `self.send`: an answer to a line that was no call ends no call.
-            if self.output.send(JsonRpcMessage::error(error, id)).await.is_err() {
+            if self.output.write(JsonRpcMessage::error(error, id)).await.is_err() {
                 self.calls.input_ended.cancel();
                 return None;
             }

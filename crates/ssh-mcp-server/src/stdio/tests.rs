@@ -30,7 +30,7 @@ impl Client {
         let (input, reader) = tokio::io::duplex(1 << 20);
         let (writer, output) = tokio::io::duplex(1 << 20);
         let mut server = tokio::task::JoinSet::new();
-        server.spawn(serve(Waits, reader, writer, CancellationToken::new()));
+        server.spawn(serve(Waits, reader, Output::new(writer), CancellationToken::new()));
         Self { input, output: BufReader::new(output).lines(), server }
     }
 
@@ -144,4 +144,30 @@ async fn the_last_line_needs_no_end() {
     client.input.write_all(br#"{"jsonrpc": "2.0", "id": 9, "method": "ping"}"#).await.unwrap();
     client.input.shutdown().await.unwrap();
     assert_eq!(client.answer().await["id"], 9);
+}
+
+#[tokio::test]
+async fn what_takes_the_shortcut_is_a_line_of_its_own_until_the_output_closes() {
+    let (writer, reader) = tokio::io::duplex(64);
+    let output = Output::new(writer);
+    let shortcut: Arc<dyn Shortcut> = output.clone();
+    let long = json!({"long": "x".repeat(1000)});
+    let notifications = [long, json!({"long": "y"})].map(|params| {
+        let notification = CustomNotification::new("notifications/ssh/output", Some(params));
+        ServerNotification::CustomNotification(notification)
+    });
+    let [first, second] = notifications.map(|notification| shortcut.send(notification));
+    let mut lines = BufReader::new(reader).lines();
+    let read = async {
+        let lines = [lines.next_line().await, lines.next_line().await];
+        lines.map(|line| {
+            serde_json::from_str::<Value>(&line.unwrap().unwrap()).unwrap()["params"]["long"].clone()
+        })
+    };
+    let (first, second, read) = tokio::join!(first, second, read);
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(read, [json!("x".repeat(1000)), json!("y")]);
+    output.close().await.unwrap();
+    let late = CustomNotification::new("notifications/ssh/output", None);
+    assert!(shortcut.send(ServerNotification::CustomNotification(late)).await.is_err());
 }
