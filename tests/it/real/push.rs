@@ -136,6 +136,12 @@ impl Story {
         story
     }
 
+    /// As [`of`](Self::of) once a lane has come to a place.
+    fn up_to(notes: &[Value], whose: &str, place: usize) -> Option<Self> {
+        let last = notes.iter().rev().find_map(|note| piece_of(note, whose))?;
+        (last["cursor_after"] == place).then(|| Self::of(notes, whose))
+    }
+
     fn has(&self, text: &str) -> bool {
         String::from_utf8_lossy(&self.bytes).contains(text)
     }

@@ -189,7 +189,7 @@ pub struct Outcome {
 /// The life of one command on its channel.
 ///
 /// ```text
-/// Running --exit--> Exited --500 ms without backlog--> (settled) Draining --close, limit, stop--> Over
+/// Running --exit--> Exited --no more output--> (settled) Draining --close, limit, stop--> Over
 ///    |                 | stop
 ///    |                 v
 ///    +--stop--> Ending(rung) --exit--> Dying --close, or 500 ms and the sweep--> (settled) Over
@@ -280,6 +280,9 @@ const BACKLOG: usize = 17 << 20;
 /// What was held back comes in packets of at least this; a child that goes on printing mostly comes in smaller ones.
 const BACKLOG_PACKET: usize = 8 << 10;
 
+/// Behind such a packet comes the next or the end, after what a lost segment or a busy machine may take.
+const BACKLOG_PAUSE: Duration = Duration::from_secs(2);
+
 impl Machine {
     /// A command that has just been started; `limit` is the moment its run time is over.
     pub fn new(terminal: Terminal, limit: Option<Duration>) -> Self {
@@ -307,7 +310,7 @@ impl Machine {
         if let Phase::Exited { until, backlog, .. } = &mut self.phase {
             *backlog = backlog.saturating_sub(size);
             if *backlog > 0 && size >= BACKLOG_PACKET {
-                *until = now + OUTPUT_GRACE;
+                *until = now + BACKLOG_PAUSE;
             }
         }
     }

@@ -52,8 +52,9 @@ async fn ends_without_a_status() {
 async fn output_that_the_exit_has_overtaken_comes_before_the_end() {
     let packet = || "x".repeat(32 << 10);
     let script = Script::new().out("first").exit(0);
-    let script = (0..5).fold(script, |script, _| script.after(ms(400)).out(packet()));
-    let rig = rig(ScriptedHost::new().on("over a slow line", script.holding_output(2 * SECOND + ms(100))));
+    let pauses = [400, 1500, 1500, 1500, 1500];
+    let script = pauses.iter().fold(script, |script, pause| script.after(ms(*pause)).out(packet()));
+    let rig = rig(ScriptedHost::new().on("over a slow line", script.holding_output(7 * SECOND)));
     let session = rig.connect().await;
     let command = rig.exec(&session, "over a slow line").await;
     rig.ended(&command).await;

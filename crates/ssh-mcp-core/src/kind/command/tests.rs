@@ -81,12 +81,12 @@ fn what_the_server_still_holds_at_the_exit_is_waited_for() {
         machine
     };
     let mut machine = exited();
-    for at in [400, 800, 1200] {
+    for at in [400, 1600, 3200] {
         assert!(machine.expects_output());
         machine.on_output(ms(at), 32 << 10);
-        assert_eq!(machine.poll_timeout(), Some(ms(at + 500)));
+        assert_eq!(machine.poll_timeout(), Some(ms(at + 2000)));
     }
-    let steps = machine.on(ms(1300), Input::Closed);
+    let steps = machine.on(ms(3300), Input::Closed);
     assert!(matches!(steps.as_slice(), [Step::Settle(Outcome { output: Output::Ended, .. }), Step::Leave]));
 
     // A child that chatters is no backlog.
