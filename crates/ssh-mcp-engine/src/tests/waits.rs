@@ -16,6 +16,15 @@ impl Rig {
         }
     }
 
+    /// Two shells that have said what they say at the start, and what comes from then on.
+    async fn two_shells(&self) -> ([Arc<Shell>; 2], [WaitItem; 2]) {
+        let session = self.connect().await;
+        let shells = [self.open(&session).await, self.open(&session).await];
+        self.pass(SECOND).await;
+        let items = shells.each_ref().map(|shell| self.item(shell.spec.id, shell.history.mark().end));
+        (shells, items)
+    }
+
     /// What ends a wait of ten seconds, and after how long.
     async fn wait(&self, items: &[WaitItem], until: Until) -> (WaitOver, Duration) {
         let began = self.now();
@@ -41,11 +50,7 @@ fn expressions(patterns: &[&str]) -> Until {
 #[tokio::test(start_paused = true)]
 async fn news_is_collected_until_the_producer_pauses() {
     let rig = rig(ScriptedHost::new());
-    let session = rig.connect().await;
-    let (one, two) = (rig.open(&session).await, rig.open(&session).await);
-    rig.pass(SECOND).await;
-    let items =
-        [rig.item(one.spec.id, one.history.mark().end), rig.item(two.spec.id, two.history.mark().end)];
+    let ([one, two], items) = rig.two_shells().await;
     say_after(&rig, &two, ms(100), &["a"]);
     say_after(&rig, &one, ms(60), &["b", "c"]);
     assert_eq!(rig.wait(&items, Until::News).await, (WaitOver::News, ms(60 + 25)));
@@ -69,11 +74,7 @@ async fn silence_counts_from_the_last_news() {
 #[tokio::test(start_paused = true)]
 async fn a_match_sees_text_without_escapes_however_it_is_cut() {
     let rig = rig(ScriptedHost::new());
-    let session = rig.connect().await;
-    let (one, two) = (rig.open(&session).await, rig.open(&session).await);
-    rig.pass(SECOND).await;
-    let items =
-        [rig.item(one.spec.id, one.history.mark().end), rig.item(two.spec.id, two.history.mark().end)];
+    let ([_, two], items) = rig.two_shells().await;
     say_after(&rig, &two, ms(50), &["lo\x1b[1", "mgin", ": "]);
     let until = expressions(&["^password", "^login: $"]);
     assert_eq!(rig.wait(&items, until).await, (WaitOver::Matched { item: 1, pattern: 1 }, ms(150)));
@@ -97,11 +98,7 @@ async fn a_match_behind_much_text_is_found() {
 #[tokio::test(start_paused = true)]
 async fn an_end_ends_every_wait() {
     let rig = rig(ScriptedHost::new());
-    let session = rig.connect().await;
-    let (one, two) = (rig.open(&session).await, rig.open(&session).await);
-    rig.pass(SECOND).await;
-    let items =
-        [rig.item(one.spec.id, one.history.mark().end), rig.item(two.spec.id, two.history.mark().end)];
+    let ([one, two], items) = rig.two_shells().await;
     _ = one.stop(ssh_mcp_core::reason::Reason::ManualClose, ssh_mcp_core::registry::Manner::Kill);
     rig.pass(SECOND).await;
     assert_eq!(rig.wait(&items, Until::News).await, (WaitOver::News, ms(0)));
