@@ -3,7 +3,8 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -16,7 +17,8 @@ use crate::sshd::{ClientKey, OpenSshd, Options, User, processes};
 pub(crate) struct Product {
     child: Child,
     address: String,
-    log: Option<BufReader<ChildStdout>>,
+    /// Reads what it logs to the end, because it waits for whoever reads that; the answer is all of it.
+    log: Option<JoinHandle<String>>,
     _home: tempfile::TempDir,
 }
 
@@ -42,6 +44,11 @@ impl Product {
             assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
         }
         let address = line.split("addr=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        let log = std::thread::spawn(move || {
+            let mut rest = String::new();
+            _ = log.read_to_string(&mut rest);
+            rest
+        });
         Self { child, address, log: Some(log), _home: home }
     }
 
@@ -111,11 +118,9 @@ impl Drop for Product {
         _ = self.child.kill();
         _ = self.child.wait();
         if std::thread::panicking()
-            && let Some(mut log) = self.log.take()
+            && let Some(Ok(log)) = self.log.take().map(JoinHandle::join)
         {
-            let mut rest = String::new();
-            _ = log.read_to_string(&mut rest);
-            eprintln!("--- the server said:\n{rest}\n---");
+            eprintln!("--- the server said:\n{log}\n---");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod lag;
 mod peers;
+mod site;
 mod ways;
 mod web;
 
