@@ -4,6 +4,8 @@
 //! subscribe. How much is held back, and what a filter lets through, is shown on fakes in the crates.
 
 mod lag;
+mod leaks;
+mod lists;
 mod peers;
 mod site;
 mod ways;
