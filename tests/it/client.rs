@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Which of MCP's two eras the client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,7 @@ pub(crate) struct McpClient {
     heard: Arc<Heard>,
     /// Whether standard output is being read.
     reads: watch::Sender<bool>,
+    reader: AbortHandle,
     /// What the client declares of itself.
     capabilities: Value,
     server: Value,
@@ -123,7 +124,7 @@ impl McpClient {
         let (reads, may_read) = watch::channel(true);
         let mut tasks = JoinSet::new();
         tasks.spawn(write(child.stdin.take().expect("stdin is piped"), queue));
-        tasks.spawn(read(
+        let reader = tasks.spawn(read(
             child.stdout.take().expect("stdout is piped"),
             Arc::clone(&heard),
             input.downgrade(),
@@ -132,7 +133,8 @@ impl McpClient {
         tasks.spawn(read_log(child.stderr.take().expect("stderr is piped"), Arc::clone(&heard)));
         let (input, next_id) = (Some(input), AtomicI64::new(1));
         let capabilities = json!({});
-        Self { era, child, input, next_id, heard, reads, capabilities, server: Value::Null, home, tasks }
+        let server = Value::Null;
+        Self { era, child, input, next_id, heard, reads, reader, capabilities, server, home, tasks }
     }
 
     /// Calls a tool; a JSON-RPC error instead of an answer is a failed test.
@@ -203,6 +205,11 @@ impl McpClient {
     /// Reads on.
     pub(crate) fn read_on(&self) {
         self.reads.send_replace(true);
+    }
+
+    /// Closes the reading end of the child's standard output, wherever it is; nothing is heard from then on.
+    pub(crate) fn hang_up(&self) {
+        self.reader.abort();
     }
 
     /// Waits for the `nth` message (from 0) that answers no request of ours: errors without an id, mostly.

@@ -32,7 +32,8 @@ const LONGEST_LINE: usize = 16 * 1024 * 1024;
 /// Calls that are running when the input ends have this long.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// Serves one client until its input ends or `stop` is cancelled; then running calls get 2 s.
+/// Serves one client until its input ends, nobody reads the output any more, or `stop` is cancelled; then running calls
+/// get 2 s.
 pub async fn serve<H, R, W>(handler: H, reader: R, output: Arc<Output<W>>, stop: CancellationToken)
 where
     H: ServerHandler,
@@ -67,25 +68,33 @@ where
 }
 
 /// Where lines go, whole and one after the other: the SDK's messages, and notifications that do not pass through it.
-pub struct Output<W: AsyncWrite>(Mutex<Option<AsyncRwTransport<RoleServer, Empty, W>>>);
+pub struct Output<W: AsyncWrite> {
+    transport: Mutex<Option<AsyncRwTransport<RoleServer, Empty, W>>>,
+    /// Cancelled once a line could not be written: nobody hears, and none ever will.
+    unheard: CancellationToken,
+}
 
 impl<W: AsyncWrite + Send + Unpin + 'static> Output<W> {
     /// An output that is open.
     pub fn new(writer: W) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(AsyncRwTransport::new_server(tokio::io::empty(), writer)))))
+        let transport = AsyncRwTransport::new_server(tokio::io::empty(), writer);
+        Arc::new(Self { transport: Mutex::new(Some(transport)), unheard: CancellationToken::new() })
     }
 
     fn write(&self, item: TxJsonRpcMessage<RoleServer>) -> BoxFuture<'static, io::Result<()>> {
         // The lock is held for making the future, which waits for its turn by itself.
-        match &mut *self.0.lock() {
-            Some(transport) => Box::pin(transport.send(item)),
+        match &mut *self.transport.lock() {
+            Some(transport) => {
+                let (sent, unheard) = (transport.send(item), self.unheard.clone());
+                Box::pin(async move { sent.await.inspect_err(|_| unheard.cancel()) })
+            }
             None => Box::pin(std::future::ready(Err(io::ErrorKind::NotConnected.into()))),
         }
     }
 
     /// Nothing is written any more, once the line that is being written is.
     async fn close(&self) -> io::Result<()> {
-        let transport = self.0.lock().take();
+        let transport = self.transport.lock().take();
         match transport {
             Some(mut transport) => transport.close().await,
             None => Ok(()),
@@ -268,15 +277,15 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let stop = self.stop.clone();
+            let (stop, unheard) = (self.stop.clone(), self.output.unheard.clone());
             let calls = Arc::clone(&self.calls);
             let ready = async {
                 calls.below(MOST_CALLS).await;
                 self.read_line().await
             };
-            match stop.run_until_cancelled(ready).await {
-                Some(Ok(true)) => {}
-                Some(Ok(false) | Err(_)) | None => {
+            match stop.run_until_cancelled(unheard.run_until_cancelled(ready)).await {
+                Some(Some(Ok(true))) => {}
+                Some(Some(Ok(false) | Err(_)) | None) | None => {
                     self.calls.input_ended.cancel();
                     return None;
                 }

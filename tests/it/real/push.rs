@@ -7,6 +7,7 @@ mod lag;
 mod leaks;
 mod lists;
 mod peers;
+mod pipes;
 mod site;
 mod ways;
 mod web;
