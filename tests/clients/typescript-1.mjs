@@ -39,9 +39,6 @@ await tell(async ({ transport, target, bells }) => {
         if (uri) await client.unsubscribeResource({ uri });
       };
     },
-    // Three seconds after a call that was answered with an error this client takes the call's stream for broken, resumes it,
-    // and then opens its stream of notifications anew: the last 16 are repeated on it.
-    repeats: transport === "http",
     notFound: -32002,
     close: async () => {
       if (end.sessionId) await end.terminateSession();

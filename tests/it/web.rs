@@ -76,6 +76,11 @@ impl Web {
         events
     }
 
+    /// What is said of a stream after one of its events.
+    pub(crate) async fn resume(&self, event: &str) -> Events {
+        self.send("GET", &format!("last-event-id: {event}\r\n"), None).await
+    }
+
     /// `subscriptions/listen`, acknowledged.
     pub(crate) async fn listen(&self, notifications: Value) -> Events {
         let mut events = self.post("subscriptions/listen", json!({"notifications": notifications})).await;
@@ -95,7 +100,8 @@ impl Web {
         assert!((200..300).contains(&self.send("DELETE", "", None).await.status));
     }
 
-    async fn post(&self, method: &str, params: Value) -> Events {
+    /// Sends a request; its answer is still coming.
+    pub(crate) async fn post(&self, method: &str, params: Value) -> Events {
         let (headers, body) = self.message(method, params);
         self.send("POST", &headers, Some(&body)).await
     }
@@ -153,6 +159,8 @@ pub(crate) struct Events {
     id: Value,
     /// What has come of an event that is not complete.
     partial: String,
+    /// The id of the last event that had one.
+    pub(crate) last_event: String,
     /// Everything said so far.
     heard: Vec<Value>,
 }
@@ -169,8 +177,8 @@ pub(crate) enum Ending {
 impl Events {
     async fn open(socket: TcpStream, id: Value) -> Self {
         let (headers, heard) = (Vec::new(), Vec::new());
-        let mut events =
-            Self { socket: BufReader::new(socket), status: 0, headers, id, partial: String::new(), heard };
+        let (socket, partial, last_event) = (BufReader::new(socket), String::new(), String::new());
+        let mut events = Self { socket, status: 0, headers, id, partial, last_event, heard };
         events.status = events.line().await.split(' ').nth(1).expect("a status line").parse().unwrap();
         while let Some((name, value)) = events.line().await.split_once(": ") {
             events.headers.push((name.to_ascii_lowercase(), value.to_owned()));
@@ -215,6 +223,15 @@ impl Events {
         (self.heard.clone(), ending)
     }
 
+    /// Says that nothing more is wanted, and waits until the server has let go of the connection too.
+    pub(crate) async fn hang_up(mut self) {
+        self.socket.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let let_go = tokio::time::timeout(LIMIT, self.socket.read_to_end(&mut rest)).await;
+        // Whichever way it does.
+        _ = let_go.expect("the server lets go");
+    }
+
     /// Waits for the answer of the request.
     pub(crate) async fn answer(&mut self) -> Result<Value, RpcError> {
         let id = self.id.clone();
@@ -242,6 +259,8 @@ impl Events {
         self.partial.push_str(&String::from_utf8(bytes).expect("an event is not cut within a character"));
         if self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
             while let Some((event, rest)) = self.partial.split_once("\n\n") {
+                let id = event.lines().find_map(|line| line.strip_prefix("id:"));
+                self.last_event = id.map_or(std::mem::take(&mut self.last_event), |id| id.trim().to_owned());
                 let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).collect();
                 // Comments keep the stream alive, and an event without data tells where to resume.
                 self.heard.extend(serde_json::from_str::<Value>(&data).ok());

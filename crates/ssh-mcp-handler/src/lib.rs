@@ -53,7 +53,7 @@ use ssh_mcp_core::{owner::Owner, port::Outlet, target_names, uri::Scheme};
 use ssh_mcp_engine::{Engine, ListWatch, Peer, PeerGuard};
 
 pub use catalogue::{UnknownToolset, unknown_toolsets};
-pub use outlet::Shortcut;
+pub use outlet::{Gate, Shortcut};
 
 use crate::{
     call::{Panicked, Request},
@@ -158,14 +158,20 @@ impl Handler {
     fn push(&self, context: &RequestContext<RoleServer>) -> Option<Push> {
         let peer = Arc::clone(self.peer(context)?);
         let encodings = Encodings::declared(context.client_capabilities().as_ref());
-        let outlet = self.outlet(&context.peer, encodings);
+        let outlet = self.outlet(&context.peer, &context.extensions, encodings);
         Some(Push { peer, outlet, encodings })
     }
 
-    fn outlet(&self, peer: &rmcp::Peer<RoleServer>, encodings: Option<Encodings>) -> Arc<dyn Outlet> {
+    fn outlet(
+        &self,
+        peer: &rmcp::Peer<RoleServer>,
+        request: &Extensions,
+        encodings: Option<Encodings>,
+    ) -> Arc<dyn Outlet> {
         Arc::new(PeerOutlet {
             peer: peer.clone(),
             shortcut: self.shortcut.clone(),
+            gate: of_front(request),
             encodings: encodings.unwrap_or(Encodings::Base64),
         })
     }
@@ -189,8 +195,12 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
 
 /// Whom a request belongs to: whom the HTTP front found out, else the owner on this machine.
 fn owner(request: &Extensions) -> Owner {
-    let parts = request.get::<http::request::Parts>();
-    parts.and_then(|parts| parts.extensions.get::<Owner>()).cloned().unwrap_or_else(Owner::local)
+    of_front(request).unwrap_or_else(Owner::local)
+}
+
+/// What the HTTP front has put to a request.
+fn of_front<T: Clone + Send + Sync + 'static>(request: &Extensions) -> Option<T> {
+    request.get::<http::request::Parts>()?.extensions.get::<T>().cloned()
 }
 
 impl ServerHandler for Handler {
@@ -219,7 +229,7 @@ impl ServerHandler for Handler {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let outlet = self.outlet(&context.peer, None);
+        let outlet = self.outlet(&context.peer, &context.extensions, None);
         let owner = owner(&context.extensions);
         let watch = self.shared.engine.watch_list(&owner, self.guard.peer(), outlet, None);
         // A client that says it twice is told once.

@@ -60,10 +60,20 @@ pub trait Shortcut: Send + Sync {
     fn send(&self, notification: ServerNotification) -> BoxFuture<'static, io::Result<()>>;
 }
 
+/// Says when one more notification may be handed to the SDK, where a front knows what the SDK does not say.
+///
+/// The SDK serves an HTTP session by one loop, which waits for the stream of notifications to take one: behind a client
+/// that does not read that stream, the client's own answers would wait.
+pub trait Gate: Send + Sync {
+    /// Waits until one may go.
+    fn pass(&self) -> BoxFuture<'_, ()>;
+}
+
 /// The way to a connection: everything it hears that is no answer.
 pub(crate) struct PeerOutlet {
     pub(crate) peer: Peer<RoleServer>,
     pub(crate) shortcut: Option<Arc<dyn Shortcut>>,
+    pub(crate) gate: Option<Arc<dyn Gate>>,
     pub(crate) encodings: Encodings,
 }
 
@@ -95,11 +105,12 @@ impl Outlet for PeerOutlet {
                 let sent = shortcut.send(notification);
                 Box::pin(async move { sent.await.map_err(|_| OutletClosed) })
             }
-            None => {
-                Box::pin(
-                    async move { self.peer.send_notification(notification).await.map_err(|_| OutletClosed) },
-                )
-            }
+            None => Box::pin(async move {
+                if let Some(gate) = &self.gate {
+                    gate.pass().await;
+                }
+                self.peer.send_notification(notification).await.map_err(|_| OutletClosed)
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ mod probe;
 mod sessions;
 mod stream;
 mod tokens;
+mod turnstile;
 
 use std::io;
 use std::net::SocketAddr;

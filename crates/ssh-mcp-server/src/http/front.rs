@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use rmcp::ServerHandler;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use ssh_mcp_core::owner::Owner;
 use ssh_mcp_core::settings::Settings;
 use ssh_mcp_core::target_names;
+use ssh_mcp_handler::Gate;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -28,6 +30,7 @@ use super::health::{Health, Room};
 use super::sessions::{Place, SessionId, Sessions, Use};
 use super::stream::Streams;
 use super::tokens::Tokens;
+use super::turnstile::Feed;
 use super::{Span, Timing};
 
 type Mcp<H> = StreamableHttpService<H, LocalSessionManager>;
@@ -225,12 +228,16 @@ impl<H: ServerHandler> Front<H> {
             Entered::Nothing if is_post && self.settings.stateless_post => &self.plain,
             Entered::Nothing | Entered::Modern | Entered::Opening(_) | Entered::Session(..) => &self.mcp,
         };
-        // A new stream of notifications takes the place of the one before, which the SDK would go on feeding instead. A client
-        // that resumes names an event: it may be reading on in the stream of a call, and must not lose the other one.
-        let listens = parts.method == Method::GET && !parts.headers.contains_key("last-event-id");
-        if listens && let Entered::Session(_, used) = &entered {
-            used.listener().inspect(|before| before.end());
-        }
+        let feed = match &entered {
+            Entered::Session(id, used) => {
+                parts.extensions.insert::<Arc<dyn Gate>>(Arc::clone(used.turnstile()) as _);
+                match self.attend(id, used, &parts).await {
+                    Ok(feed) => feed,
+                    Err(refusal) => return *refusal,
+                }
+            }
+            Entered::Nothing | Entered::Modern | Entered::Opening(_) => None,
+        };
         let stands = !is_post || asked.method.as_deref() == Some("subscriptions/listen");
         let call = if stands { self.listening.begin() } else { self.calls.begin() };
         let deletes = parts.method == Method::DELETE;
@@ -252,7 +259,32 @@ impl<H: ServerHandler> Front<H> {
                 Some(used)
             }
         };
-        self.finish(response, is_post, &asked, listens, used, call)
+        self.finish(response, is_post, &asked, feed, used, call)
+    }
+
+    /// What a request has to do with the session's stream of notifications: one that opens it is to feed the turnstile.
+    async fn attend(&self, id: &str, used: &Use, parts: &Parts) -> Result<Option<Feed>, Refusal> {
+        if parts.method != Method::GET {
+            return Ok(None);
+        }
+        let resumed = parts.headers.get("last-event-id").and_then(|event| event.to_str().ok());
+        match resumed {
+            // A new stream takes the place of the one before, which the SDK would go on feeding instead.
+            None => _ = used.listener().inspect(|before| before.end()),
+            // Of the stream of a call that is over nothing is left. The SDK would answer with a stream that ends at once, and a
+            // client that takes its call for unanswered would come back for ever, or open another stream of notifications.
+            Some(event) if event.contains(CALL_MARK) => {
+                let resumed = self.manager.resume(&id.into(), event.to_owned()).await;
+                return match resumed {
+                    Ok(_) => Ok(None),
+                    Err(_) => Err(answer::method_not_allowed("POST, DELETE").into()),
+                };
+            }
+            // While there is one that is open the SDK gives the client another, on which nothing is said.
+            Some(_) if used.listener().is_some() => return Ok(None),
+            Some(_) => {}
+        }
+        Ok(Some(used.turnstile().listen()))
     }
 
     /// Reads a body up to the limit and looks at what it asks for.
@@ -330,7 +362,7 @@ impl<H: ServerHandler> Front<H> {
         response: Response<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>,
         is_post: bool,
         asked: &Asked,
-        listens: bool,
+        feed: Option<Feed>,
         used: Option<Use>,
         call: Call,
     ) -> Response<Body> {
@@ -347,7 +379,8 @@ impl<H: ServerHandler> Front<H> {
             return Response::from_parts(parts, Body::new(body));
         }
         let used = used.map(Arc::new);
-        let (stream, watched) = self.streams.watch(body, (used.clone(), call), Instant::now());
+        let listens = feed.is_some();
+        let (stream, watched) = self.streams.watch(body, feed, (used.clone(), call), Instant::now());
         if listens && let Some(before) = used.and_then(|used| used.listen_on(&stream)) {
             before.end();
         }
@@ -442,6 +475,8 @@ fn accepts_anything(headers: &HeaderMap) -> bool {
     headers.get(ACCEPT).is_none_or(|accept| accept.as_bytes().trim_ascii() == b"*/*")
 }
 
+/// What the SDK's event ids of a call's stream have, and those of the stream of notifications have not.
+const CALL_MARK: char = '/';
 const SESSION_HEADER: &str = "mcp-session-id";
 /// The first revision of MCP without sessions.
 const FIRST_MODERN: &[u8] = b"2026-07-28";

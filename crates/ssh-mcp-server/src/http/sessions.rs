@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ssh_mcp_core::owner::Owner;
 
 use super::stream::Stream;
+use super::turnstile::Turnstile;
 
 /// The id of an HTTP session.
 pub(super) type SessionId = Arc<str>;
@@ -36,6 +37,14 @@ struct Session {
     last_use: Instant,
     /// The stream that notifications go to.
     listener: Weak<Stream>,
+    turnstile: Arc<Turnstile>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A stream that nobody reads would hold up whoever ends the session's lanes.
+        self.turnstile.open();
+    }
 }
 
 impl Sessions {
@@ -71,7 +80,7 @@ impl Sessions {
         let session = table.live.get_mut(&id).filter(|session| session.owner == *owner)?;
         session.uses += 1;
         session.last_use = now;
-        Some(Use { sessions: Arc::clone(self), id })
+        Some(Use { sessions: Arc::clone(self), id, turnstile: Arc::clone(&session.turnstile) })
     }
 
     /// Forgets a session.
@@ -117,9 +126,11 @@ impl Place {
     /// Enters the session that was opened, with its first use under way.
     pub(super) fn fill(self, id: &str, owner: Owner, now: Instant) -> Use {
         let id = SessionId::from(id);
-        let session = Session { owner, uses: 1, last_use: now, listener: Weak::new() };
+        let turnstile = Arc::<Turnstile>::default();
+        let (listener, own) = (Weak::new(), Arc::clone(&turnstile));
+        let session = Session { owner, uses: 1, last_use: now, listener, turnstile };
         self.sessions.table().live.insert(Arc::clone(&id), session);
-        Use { sessions: Arc::clone(&self.sessions), id }
+        Use { sessions: Arc::clone(&self.sessions), id, turnstile: own }
     }
 }
 
@@ -134,9 +145,15 @@ impl Drop for Place {
 pub(super) struct Use {
     sessions: Arc<Sessions>,
     id: SessionId,
+    turnstile: Arc<Turnstile>,
 }
 
 impl Use {
+    /// Where the session's notifications pass.
+    pub(super) fn turnstile(&self) -> &Arc<Turnstile> {
+        &self.turnstile
+    }
+
     /// Makes `stream` the one that notifications go to, and gives the one it replaces.
     pub(super) fn listen_on(&self, stream: &Arc<Stream>) -> Option<Arc<Stream>> {
         let mut table = self.sessions.table();
@@ -144,9 +161,10 @@ impl Use {
         std::mem::replace(&mut session.listener, Arc::downgrade(stream)).upgrade()
     }
 
-    /// The stream that notifications go to.
+    /// The stream that notifications go to, if it is open.
     pub(super) fn listener(&self) -> Option<Arc<Stream>> {
-        self.sessions.table().live.get(&self.id)?.listener.upgrade()
+        let listener = self.sessions.table().live.get(&self.id)?.listener.upgrade();
+        listener.filter(|stream| stream.is_open())
     }
 }
 

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 
+use super::turnstile::Feed;
+
 /// An event stream on its way to a client. The lock is held for one step of the stream, never across a wait.
 pub(super) struct Stream {
     state: Mutex<State>,
@@ -17,11 +19,17 @@ pub(super) struct Stream {
 
 struct State {
     /// `None` once it was ended.
-    events: Option<BoxBody<Bytes, Infallible>>,
+    events: Option<Events>,
     last_asked: Instant,
     /// What `last_asked` was when the stream was first found standing still.
     suspected: Option<Instant>,
     waker: Option<Waker>,
+}
+
+/// What a stream says, and whom it tells what it takes.
+struct Events {
+    body: BoxBody<Bytes, Infallible>,
+    feed: Option<Feed>,
 }
 
 impl Stream {
@@ -39,6 +47,11 @@ impl Stream {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Whether it may still say something.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().events.is_some()
     }
 
     /// Whether the connection has not asked for more since `limit`: comments that keep a stream alive make a healthy one ask often.
@@ -60,14 +73,16 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Takes a stream over; `guard` lives as long as the body made of it.
+    /// Takes a stream over; `guard` lives as long as the body made of it, and `feed` hears what it takes.
     pub(super) fn watch<G: Send + Sync + Unpin + 'static>(
         &self,
-        events: BoxBody<Bytes, Infallible>,
+        body: BoxBody<Bytes, Infallible>,
+        feed: Option<Feed>,
         guard: G,
         now: Instant,
     ) -> (Arc<Stream>, Watched<G>) {
-        let state = State { events: Some(events), last_asked: now, suspected: None, waker: None };
+        let state =
+            State { events: Some(Events { body, feed }), last_asked: now, suspected: None, waker: None };
         let stream = Arc::new(Stream { state: Mutex::new(state) });
         self.open().push(Arc::downgrade(&stream));
         (Arc::clone(&stream), Watched { stream, _guard: guard })
@@ -111,7 +126,12 @@ impl<G: Unpin> Body for Watched<G> {
         let mut state = self.stream.state();
         state.last_asked = Instant::now();
         let Some(events) = &mut state.events else { return Poll::Ready(None) };
-        let polled = Pin::new(events).poll_frame(context);
+        let polled = Pin::new(&mut events.body).poll_frame(context);
+        match (&polled, &events.feed) {
+            (Poll::Pending, Some(feed)) => feed.is_empty(),
+            (Poll::Ready(Some(_)), Some(feed)) => feed.took_one(),
+            (Poll::Ready(None), _) | (_, None) => {}
+        }
         if polled.is_pending() {
             state.waker = Some(context.waker().clone());
         }
@@ -150,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_is_ended_wakes_its_reader() {
         let (events, dropped) = silent();
-        let (stream, mut body) = Streams::default().watch(events, (), Instant::now());
+        let (stream, mut body) = Streams::default().watch(events, None, (), Instant::now());
         let mut next = std::pin::pin!(body.frame());
         assert!(std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
         stream.end();
@@ -166,9 +186,9 @@ mod tests {
         let (first, first_dropped) = silent();
         let (second, second_dropped) = silent();
         let (third, third_dropped) = silent();
-        let (_, _first) = streams.watch(first, (), start);
-        let (_, _second) = streams.watch(second, (), start + limit);
-        drop(streams.watch(third, (), start));
+        let (_, _first) = streams.watch(first, None, (), start);
+        let (_, _second) = streams.watch(second, None, (), start + limit);
+        drop(streams.watch(third, None, (), start));
         assert!(third_dropped.is_cancelled());
         assert_eq!(streams.end_stalled(start + limit, limit), 0);
         assert_eq!(streams.end_stalled(start + limit, limit), 1);
@@ -181,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_stream_says_goes_through() {
         let events = Full::new(Bytes::from_static(b"one")).boxed();
-        let (_, body) = Streams::default().watch(events, (), Instant::now());
+        let (_, body) = Streams::default().watch(events, None, (), Instant::now());
         assert_eq!(body.collect().await.unwrap().to_bytes(), "one");
     }
 }

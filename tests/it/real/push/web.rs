@@ -41,6 +41,38 @@ async fn a_client_that_does_not_read_its_stream_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_stream_is_answered_all_the_same() {
+    let Some(site) = Site::set(&[("SSH_COMMAND_MAX_BUFFER_SIZE", "64m")]).await else { return };
+    let stuck = Web::in_session(&site.product, takes_bytes()).await;
+    let mut unread = stuck.stream().await;
+    let uri = site.start_at_gate("go", &format!("seq 1 {FLOOD}; {}", await_gate("end"))).await;
+    let lane = open_lane(&stuck, &uri, json!({})).await;
+    let quiet = open_lane(&stuck, &site.start("sleep 100").await, json!({})).await;
+    open_gate(&site.server, "go");
+    site.warned(&lane, "MUX_BACKPRESSURE").await;
+
+    // Before the stream of a client that does not read is ended, which takes half a minute.
+    let asked = Instant::now();
+    for _ in 0..20 {
+        ok(&stuck, "sub_stats", json!({"sub_id": lane})).await;
+    }
+    let read = format!("{uri}?cursor=0&stream=merged&max_bytes=10");
+    let read = stuck.request("resources/read", json!({"uri": read})).await.unwrap();
+    assert_eq!(read["contents"][0]["text"], "1\n2\n3\n4\n5\n");
+    let refused = stuck.request("resources/read", json!({"uri": "command://"})).await;
+    assert!(refused.is_err(), "{refused:?}");
+    ok(&stuck, "sub_close", json!({"sub_id": quiet})).await;
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+
+    // And it has missed nothing.
+    let whole = numbers(FLOOD);
+    let heard = unread.hear(|heard| Story::up_to(heard, &lane, whole.len())).await;
+    assert!(heard.text() == whole, "{} bytes of {}", heard.bytes.len(), whole.len());
+    open_gate(&site.server, "end");
+    whole_story(&mut unread, &lane).await;
+}
+
+#[tokio::test]
 async fn a_lane_that_blocks_and_never_reads_costs_nobody_time_or_memory() {
     // subscriptions 13.4
     const BUFFER: u64 = 1 << 20;
@@ -215,4 +247,43 @@ async fn an_http_session_is_notified_on_its_stream_and_its_lanes_end_with_it() {
     client.leave().await;
     site.no_lane_left(left, SOON).await;
     assert_eq!(stream.rest().await.1, Ending::Clean);
+}
+
+#[tokio::test]
+async fn a_stream_of_notifications_is_resumed_and_that_of_an_answered_call_is_not() {
+    let Some(site) = Site::set(&[]).await else { return };
+    let mut stream = site.client.stream().await;
+    let told = |uri: String| move |note: &Value| note["params"]["uri"] == uri.as_str();
+    let lane = async || {
+        let uri = site.start("echo here; sleep 100").await;
+        site.client.request("resources/subscribe", json!({"uri": uri})).await.unwrap();
+        uri
+    };
+    // The SDKs of the 1.x lines take a call that was answered with an error for one that was not answered.
+    for (method, params, is_answered) in [
+        ("resources/read", json!({"uri": "command://"}), false),
+        ("tools/call", json!({"name": "ssh_sessions", "arguments": {}}), true),
+    ] {
+        let mut call = site.client.post(method, params).await;
+        assert_eq!(call.answer().await.is_ok(), is_answered);
+        assert_eq!(call.rest().await.1, Ending::Clean);
+        assert!(call.last_event.contains('/'), "{}", call.last_event);
+        assert_eq!(site.client.resume(&call.last_event).await.status, 405);
+    }
+    stream.notification(told(lane().await)).await;
+
+    // Its client was cut off, and hears what was said meanwhile.
+    let last = stream.last_event.clone();
+    stream.hang_up().await;
+    let mut resumed = site.client.resume(&last).await;
+    assert_eq!(resumed.status, 200);
+    resumed.notification(told(lane().await)).await;
+    // While it is there, another one is nobody's; a new one takes its place.
+    let mut other = site.client.resume(&last).await;
+    assert_eq!(other.status, 200);
+    let mut anew = site.client.stream().await;
+    assert_eq!(resumed.rest().await.1, Ending::Clean);
+    anew.notification(told(lane().await)).await;
+    site.client.leave().await;
+    assert_eq!(other.rest().await, (Vec::new(), Ending::Clean));
 }
