@@ -1,14 +1,15 @@
 // What every JavaScript client does with the product, told once; a client is how to say it:
 // {revision, tools(), compile(schema), call(name, arguments), read(uri), listed(), prompts(), prompt(name, arguments),
 // complete(prompt, argument, value), subscribe(uri), notFound, close()}. Without a URI, subscribe() is to the list of
-// resources; it answers how to unsubscribe. What is heard rings the bells given to connect(). story.py is the same for Python.
+// resources; it answers how to unsubscribe. What is heard rings the bells given to connect(); a client that is given pieces
+// declares that it takes bytes in notifications, and puts what they carry there. story.py is the same for Python.
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** The arguments of every client program: `NAME stdio|http PROGRAM|URL PROGRAM|URL MODE TOOLS`. The second target keeps
- * 64 MiB of what a command writes, the first 10. */
+ * 64 MiB of what a command writes, the first 10, and it queues 16 events of a lane, the first 1,024. */
 const [name, transport, target, roomy, mode, tools] = process.argv.slice(2);
 
 /** Whether a connection outlives a request; what the revision of 2026 does over HTTP has none. */
@@ -18,16 +19,20 @@ const connected = transport === "stdio" || mode === "legacy";
 const paced = Number(process.env.PUSH_MB) * 1_000_000;
 const unpaced = Math.max(paced, 15_000_000);
 
-/** Connects by `connect({transport, target, mode, bells})` and tells the story, one line per scenario. */
+/** What a client declares that takes bytes in notifications, which those of `output` carry. */
+export const takesBytes = { experimental: { ssh_inline_push: { version: "1", encodings: ["base64", "utf8"] } } };
+export const output = "notifications/ssh/output";
+
+/** Connects by `connect({transport, target, mode, bells, pieces})` and tells the story, one line per scenario. */
 export async function tell(connect) {
   const host = JSON.parse(process.env.SSHD);
-  const enter = async (target) => {
+  const enter = async (target, pieces) => {
     const bells = new Bells();
-    return Object.assign(await connect({ transport, target, mode, bells }), { bells });
+    return Object.assign(await connect({ transport, target, mode, bells, pieces }), { bells });
   };
-  // A client of the server with longer histories, and a session.
-  const enterRoomy = async () => {
-    const client = await enter(roomy);
+  // A client of the server with longer histories and shorter queues, and a session.
+  const enterRoomy = async (pieces) => {
+    const client = await enter(roomy, pieces);
     const login = { address: host.address, username: host.user, password: host.password };
     const { session_id } = await ok(client, "ssh_connect", { ...login, reuse: "force_new" });
     const leave = async () => {
@@ -53,8 +58,7 @@ export async function tell(connect) {
     const known = { enterRoomy };
     for (const [title, play] of Object.entries(scenarios)) {
       scenario = title;
-      await play(client, known, host);
-      say("ok", scenario);
+      say((await play(client, known, host)) ?? "ok", scenario);
     }
     scenario = "nothing to complain about";
     await client.close();
@@ -225,6 +229,90 @@ const scenarios = {
     assert.equal(reader.hash.digest("hex"), (await run(client, known.session, tail)).split(" ")[0]);
   },
 
+  async "a lane is steered while it is live"(client, known) {
+    // One of sub_open belongs to a connection.
+    if (!connected) return "-";
+    const gates = new Gates(client, known.session);
+    const part = (nth) => `${gates.wait(nth)}; echo even ${nth}; echo odd ${nth}`;
+    const command = `${[1, 2, 3].map(part).join("; ")}; ${gates.wait("end")}; echo last`;
+    const uri = await start(client, known.session, command);
+    const some = await SteeredLane.open(client, uri, { lag_policy: "drop_newest", filter: "^even" });
+    const all = await SteeredLane.open(client, uri, { lag_policy: "drop_oldest" });
+    await gates.open(1);
+    await some.reads("even 1\n");
+    await all.reads("even 1\nodd 1\n");
+
+    for (const lane of [some, all]) await lane.steer("sub_pause");
+    const before = [await some.sent(), await all.sent()];
+    await gates.open(2);
+    await ok(client, "sub_wait", { uris: [uri], until: "match", patterns: ["odd 2"] });
+    assert.deepEqual([await some.sent(), await all.sent()], before);
+    for (const lane of [some, all]) await lane.steer("sub_resume");
+    await some.reads("even 2\n");
+    await all.reads("even 2\nodd 2\n");
+
+    await some.steer("sub_filter", { regex: "^odd" });
+    await gates.open(3);
+    await some.reads("odd 3\n");
+    await all.reads("even 3\nodd 3\n");
+    await some.steer("sub_filter", { regex: "" });
+    await gates.open("end");
+    for (const lane of [some, all]) {
+      await lane.reads("last\n");
+      await lane.toTheEnd();
+    }
+
+    const whole = "even 1\nodd 1\neven 2\nodd 2\neven 3\nodd 3\nlast\n";
+    const replayed = await all.steer("sub_replay", { from_cursor: 0 });
+    assert.deepEqual([replayed.from_cursor, replayed.bytes, replayed.overflow], [0, whole.length, false]);
+    await all.reads(whole);
+    const tail = await some.steer("sub_replay", { bytes: 5 });
+    assert.equal(tail.from_cursor, whole.length - 5);
+    await some.reads("last\n");
+    for (const lane of [some, all]) assert.equal((await lane.steer("sub_close")).status, "ok");
+  },
+
+  async "a policy loses what it says, and says so"(_, known) {
+    if (!connected) return "-";
+    const pieces = [];
+    const { client, session, leave } = await known.enterRoomy(pieces);
+    const gates = new Gates(client, session);
+    const paced = `for i in $(seq 101 200); do echo $i; sleep 0.02; done`;
+    const uri = await start(client, session, `${gates.wait("go")}; ${paced}; ${gates.wait("rest")}; echo tail`);
+    const open = async (lag_policy) => {
+      const { sub_id } = await ok(client, "sub_open", { uri, lag_policy, debounce_ms: 5, inline_push: true });
+      await ok(client, "sub_pause", { sub_id });
+      return sub_id;
+    };
+    const [oldest, newest] = [await open("drop_oldest"), await open("drop_newest")];
+    await gates.open("go");
+    await ok(client, "sub_wait", { uris: [uri], until: "match", patterns: ["200"], timeout_secs: 30 });
+    const told = async (sub_id, isEnough) => {
+      const of = () => pieces.filter((piece) => piece.sub_id === sub_id);
+      while (!of().some(isEnough)) await sleep(20);
+      return of();
+    };
+    for (const sub_id of [oldest, newest]) {
+      await ok(client, "sub_resume", { sub_id });
+      await told(sub_id, () => true);
+    }
+    await gates.open("rest");
+    const whole = Array.from({ length: 100 }, (_, i) => `${101 + i}\n`).join("");
+    for (const sub_id of [oldest, newest]) {
+      const said = await told(sub_id, (piece) => piece.closed);
+      const [text, lossy] = [said.map((piece) => piece.text).join(""), said.filter((piece) => piece.gap_bytes)];
+      assert.deepEqual([said.map(({ seq }) => seq), lossy.length], [[...said.keys()], 1], JSON.stringify(said));
+      const lost = lossy[0].gap_bytes;
+      assert.ok(lossy[0].dropped > 0 && lost > 0, JSON.stringify(lossy));
+      const kept = sub_id === oldest ? whole.slice(lost) : whole.slice(0, whole.length - lost);
+      assert.equal(text, `${kept}tail\n`);
+      // The hole is marked where it is.
+      assert.equal(lossy[0], sub_id === oldest ? said[0] : said.find((piece) => piece.text === "tail\n"));
+      assert.deepEqual([said.at(-1).reason, said.at(-1).exit_code], ["completed", 0]);
+    }
+    await leave();
+  },
+
   async "an ended command tells so once"(client, known) {
     const started = await ok(client, "ssh_exec", { session_id: known.session, command: "echo hi", wait: true });
     const uri = `command://${started.command_id}/output`;
@@ -367,6 +455,64 @@ class Reader {
   hasRead(size, digest) {
     assert.deepEqual([this.cursor, this.size, this.gaps], [this.cursor, size, []]);
     assert.equal(this.hash.digest("hex"), digest, this.cursor);
+  }
+}
+
+/** Files that a command waits for. */
+class Gates {
+  #name = `gate-${randomUUID()}`;
+
+  constructor(client, session) {
+    Object.assign(this, { client, session });
+  }
+
+  /** Shell words that wait for one. */
+  wait(which) {
+    return `while [ ! -e ${this.#name}-${which} ]; do sleep 0.05; done`;
+  }
+
+  async open(which) {
+    await run(this.client, this.session, `touch ${this.#name}-${which}`);
+  }
+}
+
+/** A lane that only announces, and is read through. */
+class SteeredLane {
+  static async open(client, uri, options) {
+    // Its notifications carry the URI as it is spelled here.
+    const spelled = `${uri}?lane=${randomUUID()}`;
+    const { sub_id } = await ok(client, "sub_open", { uri: spelled, grace_ms: 60_000, ...options });
+    return Object.assign(new SteeredLane(), { client, uri, sub_id, changed: client.bells.hear(spelled) });
+  }
+
+  /** Reads, whenever there is news, until it has read just this. */
+  async reads(expected) {
+    let text = "";
+    while (text !== expected) {
+      assert.ok(await within(30_000, this.changed), `no news after ${JSON.stringify(text)}`);
+      const read = await this.client.read(`${this.uri}?sub_id=${this.sub_id}&stream=merged`);
+      this.meta = read._meta;
+      text += read.text;
+      assert.ok(expected.startsWith(text), JSON.stringify([expected, text]));
+    }
+  }
+
+  /** Waits to be told of the end. */
+  async toTheEnd() {
+    while (this.meta.status === "running") {
+      assert.ok(await within(30_000, this.changed), "no end");
+      const read = await this.client.read(`${this.uri}?sub_id=${this.sub_id}&stream=merged`);
+      this.meta = read._meta;
+      assert.equal(read.text, "");
+    }
+  }
+
+  async sent() {
+    return (await ok(this.client, "sub_stats", { sub_id: this.sub_id })).events_sent;
+  }
+
+  steer(tool, args) {
+    return ok(this.client, tool, { sub_id: this.sub_id, ...args });
   }
 }
 

@@ -148,6 +148,65 @@ class Reader:
         assert self.digest.hexdigest() == digest, (self.uri, self.cursor)
 
 
+class Gates:
+    """Files that a command waits for."""
+
+    def __init__(self, client: Client, session: str) -> None:
+        self._client, self._session, self._name = client, session, f"gate-{uuid.uuid4()}"
+
+    def wait(self, which: object) -> str:
+        """Shell words that wait for one."""
+        return f"while [ ! -e {self._name}-{which} ]; do sleep 0.05; done"
+
+    async def open(self, which: object) -> None:
+        command = f"touch {self._name}-{which}"
+        answer = await self._client.ok("ssh_exec", session_id=self._session, command=command, wait=True)
+        assert answer["exit_code"] == 0, answer
+
+
+@dataclass
+class SteeredLane:
+    """A lane that only announces, and is read through."""
+
+    client: Client
+    uri: str
+    sub_id: str
+    changed: Changed
+    meta: dict = field(default_factory=dict)
+
+    @classmethod
+    async def open(cls, client: Client, uri: str, **options: Any) -> "SteeredLane":
+        # Its notifications carry the URI as it is spelled here.
+        spelled = f"{uri}?lane={uuid.uuid4()}"
+        opened = await client.ok("sub_open", uri=spelled, grace_ms=60_000, **options)
+        return cls(client, uri, opened["sub_id"], client.bells.hear(spelled))
+
+    async def reads(self, expected: str) -> None:
+        """Reads, whenever there is news, until it has read just this."""
+        text = ""
+        while text != expected:
+            text += await self._news()
+            assert expected.startswith(text), (expected, text)
+
+    async def to_the_end(self) -> None:
+        """Waits to be told of the end."""
+        while self.meta["status"] == "running":
+            assert await self._news() == "", self
+
+    async def _news(self) -> str:
+        with anyio.fail_after(30):
+            await self.changed()
+        read = await self.client.read(f"{self.uri}?sub_id={self.sub_id}&stream=merged")
+        self.meta = read["_meta"]
+        return read["text"]
+
+    async def sent(self) -> int:
+        return (await self.steer("sub_stats"))["events_sent"]
+
+    async def steer(self, tool: str, **arguments: Any) -> dict:
+        return await self.client.ok(tool, sub_id=self.sub_id, **arguments)
+
+
 class Story:
     """The scenarios, in order; each may use what those before it found out."""
 
@@ -312,6 +371,52 @@ class Story:
         tail = UNPACED - 1000 - reader.gaps[0]
         assert reader.digest.hexdigest() == (await self._run(f"tail -c {tail} {name} | sha256sum")).split()[0]
 
+    async def a_lane_is_steered_while_it_is_live(self) -> str | None:
+        # One of sub_open belongs to a connection.
+        if not CONNECTED:
+            return "-"
+        client = self.client
+        gates = Gates(client, self.session)
+        parts = "; ".join(f"{gates.wait(nth)}; echo even {nth}; echo odd {nth}" for nth in (1, 2, 3))
+        uri = await self._start(client, self.session, f"{parts}; {gates.wait('end')}; echo last")
+        some = await SteeredLane.open(client, uri, lag_policy="drop_newest", filter="^even")
+        whole = await SteeredLane.open(client, uri, lag_policy="drop_oldest")
+        await gates.open(1)
+        await some.reads("even 1\n")
+        await whole.reads("even 1\nodd 1\n")
+
+        await some.steer("sub_pause")
+        await whole.steer("sub_pause")
+        before = await some.sent(), await whole.sent()
+        await gates.open(2)
+        await client.ok("sub_wait", uris=[uri], until="match", patterns=["odd 2"])
+        assert (await some.sent(), await whole.sent()) == before, before
+        await some.steer("sub_resume")
+        await whole.steer("sub_resume")
+        await some.reads("even 2\n")
+        await whole.reads("even 2\nodd 2\n")
+
+        await some.steer("sub_filter", regex="^odd")
+        await gates.open(3)
+        await some.reads("odd 3\n")
+        await whole.reads("even 3\nodd 3\n")
+        await some.steer("sub_filter", regex="")
+        await gates.open("end")
+        for lane in (some, whole):
+            await lane.reads("last\n")
+            await lane.to_the_end()
+
+        text = "even 1\nodd 1\neven 2\nodd 2\neven 3\nodd 3\nlast\n"
+        replayed = await whole.steer("sub_replay", from_cursor=0)
+        facts = replayed["from_cursor"], replayed["bytes"], replayed["overflow"]
+        assert facts == (0, len(text), False), replayed
+        await whole.reads(text)
+        replayed = await some.steer("sub_replay", bytes=5)
+        assert replayed["from_cursor"] == len(text) - 5, replayed
+        await some.reads("last\n")
+        for lane in (some, whole):
+            assert (await lane.steer("sub_close"))["status"] == "ok"
+
     async def an_ended_command_tells_so_once(self) -> None:
         client = self.client
         started = await client.ok("ssh_exec", session_id=self.session, command="echo hi", wait=True)
@@ -441,8 +546,7 @@ async def tell(connect: Callable[[str], Any]) -> None:
             story = Story(client, connect)
             for scenario in SCENARIOS:
                 began = time.monotonic()
-                await getattr(story, scenario)()
-                say("ok", scenario, began)
+                say(await getattr(story, scenario)() or "ok", scenario, began)
         scenario, began = "nothing to complain about", time.monotonic()
         assert not complaints.heard, complaints.heard
         say("ok", scenario, began)

@@ -6,10 +6,11 @@ import {
   ResourceListChangedNotificationSchema,
   ResourceUpdatedNotificationSchema,
 } from "@modelcontextprotocol/sdk/types.js";
-import { tell } from "./story.mjs";
+import { output, takesBytes, tell } from "./story.mjs";
 
-await tell(async ({ transport, target, bells }) => {
-  const client = new Client({ name: "typescript-1", version: "1" });
+await tell(async ({ transport, target, bells, pieces }) => {
+  const client = new Client({ name: "typescript-1", version: "1" }, { capabilities: pieces ? takesBytes : {} });
+  client.fallbackNotificationHandler = async ({ method, params }) => method === output && pieces?.push(params);
   client.onerror = (error) => console.error(error);
   client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => bells.ring(params.uri));
   client.setNotificationHandler(ResourceListChangedNotificationSchema, () => bells.ring(undefined));

@@ -2,12 +2,14 @@
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/client/validators/ajv";
-import { tell } from "./story.mjs";
+import { output, takesBytes, tell } from "./story.mjs";
 
-await tell(async ({ transport, target, mode, bells }) => {
+await tell(async ({ transport, target, mode, bells, pieces }) => {
   const negotiation = mode === "legacy" || mode === "auto" ? mode : { pin: mode };
   let closing = false;
-  const client = new Client({ name: "typescript", version: "1" }, { versionNegotiation: { mode: negotiation } });
+  const options = { versionNegotiation: { mode: negotiation }, capabilities: pieces ? takesBytes : {} };
+  const client = new Client({ name: "typescript", version: "1" }, options);
+  client.fallbackNotificationHandler = async ({ method, params }) => method === output && pieces?.push(params);
   client.onerror = (error) => {
     // Closing a listen ends its stream, and then posts a notifications/cancelled without the header Mcp-Method, which
     // this revision wants on every POST: the stream has ended all the same.
