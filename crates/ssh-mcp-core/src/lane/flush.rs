@@ -249,6 +249,26 @@ mod tests {
     }
 
     #[test]
+    fn lanes_under_a_flood_keep_one_beat() {
+        let flood = |from: u32| (from..200).map(|at| (at, 100)).collect::<Vec<_>>();
+        let early = announced(timing(), Form::Pull, &flood(3));
+        assert_eq!(early, [3, 50, 75, 100, 125, 150, 175, 200]);
+        let late = announced(timing(), Form::Pull, &flood(61));
+        assert_eq!(late, [61, 100, 125, 150, 175, 200]);
+    }
+
+    #[test]
+    fn a_late_announcement_does_not_shift_the_beat() {
+        let mut flush = Flush::new(timing(), Form::Pull, Duration::ZERO);
+        // Each is told as many milliseconds after it was due.
+        for (news, due, late) in [(0, 0, 0), (1, 25, 3), (30, 50, 24), (75, 75, 60), (140, 150, 0)] {
+            flush.on_news(news * MS, 100);
+            assert_eq!(flush.due(), Some(due * MS));
+            flush.announced((due + late) * MS);
+        }
+    }
+
+    #[test]
     fn bytes_that_come_along_wait_for_no_pause() {
         let short = Timing { debounce: 5 * MS, ..timing() };
         let payload = Form::Payload { piece: 1 };
