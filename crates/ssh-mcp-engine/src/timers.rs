@@ -47,6 +47,7 @@ pub(crate) fn start(engine: &Arc<Engine>) {
         }
     });
     leak::start(engine);
+    engine.tasks.spawn(engine.lanes.run_alarm(engine.clock));
     let weak = Arc::downgrade(engine);
     let period = engine.settings.peer_sweep;
     engine.tasks.spawn(async move {

@@ -44,9 +44,12 @@ pub(crate) enum Rule {
 
 /// The schema `tools/list` shows for `A`.
 pub(crate) fn input_schema<A: Arguments>(settings: &Settings) -> JsonObject {
-    let mut schema = schema::of_input::<A>();
+    with_defaults(schema::of_input::<A>(), A::defaults(settings))
+}
+
+fn with_defaults(mut schema: JsonObject, defaults: Vec<(&'static str, Value)>) -> JsonObject {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        for (name, default) in A::defaults(settings) {
+        for (name, default) in defaults {
             if let Some(Value::Object(property)) = properties.get_mut(name) {
                 property.insert("default".into(), default);
             }

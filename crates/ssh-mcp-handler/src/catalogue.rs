@@ -28,14 +28,12 @@ pub(crate) struct Catalogue {
     entries: OnceLock<Vec<Entry>>,
 }
 
-/// A listed tool with its schemas.
+/// A listed tool.
 pub(crate) struct Entry {
     /// The row.
     pub(crate) row: &'static Row,
     /// The schema of its arguments.
     pub(crate) input: Arc<JsonObject>,
-    /// As `tools/list` shows it.
-    pub(crate) tool: Tool,
 }
 
 impl Catalogue {
@@ -55,9 +53,22 @@ impl Catalogue {
         &self.listed
     }
 
-    /// The listed tools with their schemas, in order.
+    /// The listed tools, in order.
     pub(crate) fn entries(&self) -> &[Entry] {
-        self.entries.get_or_init(|| self.listed.iter().map(|row| self.entry(row)).collect())
+        let entry = |row: &&'static Row| Entry { row, input: Arc::new((row.call.input)(&self.settings)) };
+        self.entries.get_or_init(|| self.listed.iter().map(entry).collect())
+    }
+
+    /// A tool as `tools/list` shows it; not kept, because a client asks once and the schemas of answers are large.
+    pub(crate) fn shown(&self, entry: &Entry) -> Tool {
+        let row = entry.row;
+        let tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&entry.input)))
+            .with_title(row.title)
+            .with_annotations(row.annotations());
+        match self.form() {
+            Form::Both => tool.with_raw_output_schema(Arc::new(reply::or_error((row.call.output)(row.name)))),
+            Form::Text => tool,
+        }
     }
 
     /// The schemes that some listed tool makes resources of, in the order of the templates.
@@ -92,17 +103,6 @@ impl Catalogue {
             Failure::new(Code::FeatureDisabled, format!("{name} is left out of this server's tool sets"))
                 .with_context(format!("set={set}"));
         Err(NoTool::LeftOut(row, Box::new(failure)))
-    }
-
-    fn entry(&self, row: &'static Row) -> Entry {
-        let input = Arc::new((row.call.input)(&self.settings));
-        let mut tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&input)))
-            .with_title(row.title)
-            .with_annotations(row.annotations());
-        if self.form() == Form::Both {
-            tool = tool.with_raw_output_schema(Arc::new(reply::or_error((row.call.output)(row.name))));
-        }
-        Entry { row, input, tool }
     }
 }
 

@@ -101,7 +101,7 @@ impl Shared {
 
     /// The tools as `tools/list` shows them.
     pub fn tools(&self) -> Vec<Tool> {
-        self.catalogue.entries().iter().map(|entry| entry.tool.clone()).collect()
+        self.catalogue.entries().iter().map(|entry| self.catalogue.shown(entry)).collect()
     }
 }
 
@@ -356,7 +356,9 @@ impl ServerHandler for Handler {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.shared.catalogue.find(name).ok().map(|entry| entry.tool.clone())
+        // The SDK wants the schema of the arguments, at each call.
+        let entry = self.shared.catalogue.find(name).ok()?;
+        Some(Tool::new(entry.row.name, entry.row.description, Arc::clone(&entry.input)))
     }
 
     async fn call_tool(

@@ -211,10 +211,14 @@ impl Reply {
 
 /// The schema of a tool's success, with the fields every answer has.
 pub(crate) fn output_schema<B: Body>(tool: &str) -> JsonObject {
-    let mut schema = schema::of_output::<B>();
+    with_common_fields(schema::of_output::<B>(), tool, B::STATUSES)
+}
+
+/// Not generic: compiled once, not once for each tool.
+fn with_common_fields(mut schema: JsonObject, tool: &str, statuses: &[&str]) -> JsonObject {
     let common = [
         ("tool", json!({ "type": "string", "const": tool })),
-        ("status", json!({ "type": "string", "enum": B::STATUSES })),
+        ("status", json!({ "type": "string", "enum": statuses })),
         ("hint", json!({ "type": "string" })),
         ("next", json!({ "type": "array", "items": { "type": "string" } })),
         (

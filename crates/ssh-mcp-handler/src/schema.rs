@@ -4,7 +4,7 @@
 //! the first, models stumble over the second, and the third costs tokens; [`plain`] removes all three.
 
 use rmcp::model::JsonObject;
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
 /// The schema of what `T` is read from.
@@ -46,11 +46,19 @@ pub(crate) fn required(schema: &JsonObject) -> impl Iterator<Item = &str> {
 }
 
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
+    finish(generator(settings).into_root_schema_for::<T>())
+}
+
+fn generator(settings: SchemaSettings) -> SchemaGenerator {
     let settings = settings.with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    settings.into_generator()
+}
+
+fn finish(schema: Schema) -> JsonObject {
+    let mut schema = schema.to_value();
     plain(&mut schema);
     let Value::Object(mut object) = schema else { return JsonObject::new() };
     // What a type is called and meant for in Rust is nothing to a caller.

@@ -27,10 +27,11 @@ pub struct Timing {
 pub(super) struct Flush {
     timing: Timing,
     settle: Duration,
-    /// No two announcements are nearer than this, however many bytes come.
+    /// No two announcements are nearer than this, however many bytes come. Lanes under a flood keep one beat of it, so that
+    /// one wake-up of the process does for all of them.
     apart: Duration,
     pending: Option<Pending>,
-    /// The announcement before; until the first one, when the lane was opened, for the keepalive alone.
+    /// When the announcement before was due or, if it was late, the last step of the beat before it.
     previous: Option<Duration>,
     opened: Duration,
     by_bytes: u64,
@@ -73,10 +74,12 @@ impl Flush {
             return self.timing.keepalive.map(|interval| last + interval);
         };
         let window = self.timing.debounce.min(self.timing.force);
-        let many = self.is_many(pending);
-        let ripe = if many { pending.last } else { (pending.last + self.settle).min(pending.first + window) };
-        let apart = if many { self.apart } else { window };
-        Some(self.previous.map_or(ripe, |previous| ripe.max(previous + apart)))
+        if self.is_many(pending) {
+            let ripe = pending.last;
+            return Some(self.previous.map_or(ripe, |previous| ripe.max(self.beat(previous + self.apart))));
+        }
+        let ripe = (pending.last + self.settle).min(pending.first + window);
+        Some(self.previous.map_or(ripe, |previous| ripe.max(previous + window)))
     }
 
     pub(super) fn is_due(&self, now: Duration) -> bool {
@@ -86,16 +89,23 @@ impl Flush {
     /// Until when no news can change when the next announcement is due, and none need be looked at. Each of them might have
     /// been the last before a pause: that pause is over, too, before the window is.
     pub(super) fn rests(&self) -> Option<Duration> {
+        let (pending, previous) = self.pending.zip(self.previous)?;
+        if self.is_many(pending) {
+            return self.due();
+        }
         let window = self.timing.debounce.min(self.timing.force);
-        let rest = self.apart.min(window.saturating_sub(self.settle));
-        self.pending.and(self.previous).map(|previous| previous + rest)
+        Some(previous + self.apart.min(window.saturating_sub(self.settle)))
     }
 
     /// What was pending has been announced.
     pub(super) fn announced(&mut self, now: Duration) {
-        self.by_bytes += u64::from(self.pending.is_some_and(|pending| self.is_many(pending)));
+        let is_many = self.pending.is_some_and(|pending| self.is_many(pending));
+        self.by_bytes += u64::from(is_many);
+        self.previous = match self.due() {
+            Some(due) if is_many => Some(now.min(due.max(self.beat_before(now)))),
+            _ => Some(now),
+        };
         self.pending = None;
-        self.previous = Some(now);
     }
 
     /// Whether something is unannounced.
@@ -111,6 +121,20 @@ impl Flush {
     /// Announcements the byte threshold caused.
     pub(super) fn by_bytes(&self) -> u64 {
         self.by_bytes
+    }
+
+    /// The first step of the beat that is not before `at`.
+    fn beat(&self, at: Duration) -> Duration {
+        match self.beat_before(at) {
+            before if before < at => before + self.apart,
+            on => on,
+        }
+    }
+
+    /// The last step of the beat that is not behind `at`.
+    fn beat_before(&self, at: Duration) -> Duration {
+        let past = at.as_nanos().checked_rem(self.apart.as_nanos()).unwrap_or(0);
+        at - Duration::from_nanos(past as u64)
     }
 
     fn is_many(&self, pending: Pending) -> bool {
@@ -222,6 +246,26 @@ mod tests {
         assert_eq!(announced(timing(), Form::Pull, &[(0, 100), (1, 100), (2, 100)]), [0, 25]);
         let payload = Form::Payload { piece: 1 };
         assert_eq!(announced(timing(), payload, &[(0, 100), (1, 100), (2, 100)]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn lanes_under_a_flood_keep_one_beat() {
+        let flood = |from: u32| (from..200).map(|at| (at, 100)).collect::<Vec<_>>();
+        let early = announced(timing(), Form::Pull, &flood(3));
+        assert_eq!(early, [3, 50, 75, 100, 125, 150, 175, 200]);
+        let late = announced(timing(), Form::Pull, &flood(61));
+        assert_eq!(late, [61, 100, 125, 150, 175, 200]);
+    }
+
+    #[test]
+    fn a_late_announcement_does_not_shift_the_beat() {
+        let mut flush = Flush::new(timing(), Form::Pull, Duration::ZERO);
+        // Each is told as many milliseconds after it was due.
+        for (news, due, late) in [(0, 0, 0), (1, 25, 3), (30, 50, 24), (75, 75, 60), (140, 150, 0)] {
+            flush.on_news(news * MS, 100);
+            assert_eq!(flush.due(), Some(due * MS));
+            flush.announced((due + late) * MS);
+        }
     }
 
     #[test]

@@ -360,6 +360,11 @@ impl Lane {
         self.machine.lock().note_stuck();
     }
 
+    /// It is time for the driver to look again.
+    pub fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// Ends when the driver should look again for another reason than the history. One waiter.
     pub async fn rung(&self) {
         self.bell.notified().await;

@@ -1,20 +1,15 @@
 //! The driver of one lane: it looks when the history moves, when a deadline comes, and when it is rung.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use ssh_mcp_core::{lane::Asks, watch::Heeds};
 
-use super::LaneEntry;
+use super::{LaneEntry, alarm::Alarm};
 use crate::{Clock, Engine, peers::Turn};
 
-pub(super) async fn drive(entry: Arc<LaneEntry>, clock: Clock, engine: Weak<Engine>) {
+pub(super) async fn drive(entry: Arc<LaneEntry>, clock: Clock, alarm: Arc<Alarm>, engine: Weak<Engine>) {
     let mut watch = entry.source.history().watch();
-    let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut armed = None;
+    let mut deadline = alarm.of(&entry);
     loop {
         watch.heed(Heeds::Everything);
         let now = clock.now();
@@ -36,18 +31,12 @@ pub(super) async fn drive(entry: Arc<LaneEntry>, clock: Clock, engine: Weak<Engi
             tokio::task::yield_now().await;
             continue;
         }
-        if look.wake != armed {
-            armed = look.wake;
-            if let Some(wake) = look.wake {
-                deadline.as_mut().reset(clock.instant(wake));
-            }
-        }
+        deadline.set(look.wake);
         watch.heed(look.heeds);
         tokio::select! {
             biased;
             () = watch.changed() => {}
             () = entry.lane.rung() => {}
-            () = deadline.as_mut(), if armed.is_some() => armed = None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What a lane says and when is core's [`Lane`]; here is what it is on, whom it belongs to, and who looks at it. A driver
 //! waits for its history and its deadlines; the mux of a client hands out turns and waits for the transport, alone.
 
+mod alarm;
 mod driver;
 mod mux;
 mod source;
@@ -31,7 +32,8 @@ use ssh_mcp_core::{
     uri::Resource,
 };
 
-use crate::{Engine, Missing, Peer, observe::LaneObserver};
+use crate::{Clock, Engine, Missing, Peer, observe::LaneObserver};
+use alarm::Alarm;
 pub(crate) use mux::mux;
 use source::Admitted;
 pub use source::Source;
@@ -166,11 +168,22 @@ pub(crate) struct Lanes {
     by_id: Mutex<BTreeMap<SubId, Arc<LaneEntry>>>,
     all: Arc<Quota>,
     totals: Mutex<HashMap<Owner, Arc<Totals>>>,
+    alarm: Arc<Alarm>,
 }
 
 impl Lanes {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { by_id: Mutex::default(), all: Quota::new(limit), totals: Mutex::default() }
+        Self {
+            by_id: Mutex::default(),
+            all: Quota::new(limit),
+            totals: Mutex::default(),
+            alarm: Arc::default(),
+        }
+    }
+
+    /// The task that rings lanes at their deadlines.
+    pub(crate) fn run_alarm(&self, clock: Clock) -> impl Future<Output = ()> + Send + use<> {
+        alarm::run(Arc::clone(&self.alarm), clock)
     }
 
     /// What the owner's closed lanes have done.
@@ -279,7 +292,12 @@ impl Engine {
             "lane opened"
         );
         self.start_mux(peer);
-        self.tasks.spawn(driver::drive(Arc::clone(&entry), self.clock, Arc::downgrade(self)));
+        self.tasks.spawn(driver::drive(
+            Arc::clone(&entry),
+            self.clock,
+            Arc::clone(&self.lanes.alarm),
+            Arc::downgrade(self),
+        ));
         Ok(entry)
     }
 

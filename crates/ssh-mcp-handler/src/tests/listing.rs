@@ -24,7 +24,7 @@ fn bytes_shown(catalogue: &Catalogue) -> usize {
         .entries()
         .iter()
         .map(|entry| {
-            let mut tool = serde_json::to_value(&entry.tool).unwrap();
+            let mut tool = serde_json::to_value(catalogue.shown(entry)).unwrap();
             tool.as_object_mut().unwrap().remove("outputSchema");
             tool
         })
@@ -55,7 +55,8 @@ fn check_page(page: &str, expected: impl FnOnce(&str) -> String) {
 /// What `tools/list` answers under default settings.
 #[test]
 fn the_published_catalogue_is_this_one() {
-    let tools: Vec<_> = catalogue("all").entries().iter().map(|entry| entry.tool.clone()).collect();
+    let catalogue = catalogue("all");
+    let tools: Vec<_> = catalogue.entries().iter().map(|entry| catalogue.shown(entry)).collect();
     check_page("api/tools.json", |_| {
         serde_json::to_string_pretty(&json!({ "tools": tools })).unwrap() + "\n"
     });
@@ -99,8 +100,9 @@ fn nothing_that_is_not_listed_is_named() {
 
 #[test]
 fn hints_say_what_a_tool_does() {
-    for entry in catalogue("all").entries() {
-        let shown = serde_json::to_value(&entry.tool).unwrap();
+    let catalogue = catalogue("all");
+    for entry in catalogue.entries() {
+        let shown = serde_json::to_value(catalogue.shown(entry)).unwrap();
         let hints = &shown["annotations"];
         let reads = hints["readOnlyHint"] == true;
         assert!(!(reads && hints["destructiveHint"] == true), "{}", entry.row.name);
@@ -114,7 +116,7 @@ fn hints_say_what_a_tool_does() {
 #[test]
 fn text_alone_publishes_no_output_schema() {
     let catalogue = Catalogue::new(Arc::new(Settings { structured_content: false, ..Settings::default() }));
-    assert!(catalogue.entries().iter().all(|entry| entry.tool.output_schema.is_none()));
+    assert!(catalogue.entries().iter().all(|entry| catalogue.shown(entry).output_schema.is_none()));
 }
 
 #[tokio::test(start_paused = true)]

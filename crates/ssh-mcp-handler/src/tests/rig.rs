@@ -124,7 +124,8 @@ impl Rig {
         let answered = Answered::of(&result);
         // A tool that is left out has no entry, and nobody knows its schema.
         if let Some(entry) = self.shared.catalogue.entries().iter().find(|entry| entry.row.name == tool) {
-            let schema = &entry.tool.output_schema.as_deref().unwrap()["anyOf"][1];
+            let tool = self.shared.catalogue.shown(entry);
+            let schema = &tool.output_schema.as_deref().unwrap()["anyOf"][1];
             for name in schema["required"].as_array().unwrap().iter().filter_map(Value::as_str) {
                 conforms(&schema["properties"][name], &answered.facts[name], name).unwrap();
             }
