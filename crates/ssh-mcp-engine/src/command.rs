@@ -8,11 +8,10 @@ use ssh_mcp_core::{
     history::{ByteHistory, Origin},
     id::SessionId,
     kind::{
-        command::{
-            Exit, Facts, Input, Machine, OUTPUT_GRACE, Outcome, Output, Step, Terminal, natural, stopped,
-        },
+        command::{Exit, Facts, Input, Machine, Outcome, Output, Step, Terminal, natural, stopped},
         login_shell::{self, LoginShell},
         pid_line::PidLine,
+        tail,
     },
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
     owner::Owner,
@@ -241,7 +240,7 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
             ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
             ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
                 has_exited = true;
-                grace.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                grace.as_mut().reset(Instant::now() + tail::GRACE);
             }
             ChannelEvent::Closed => return Some(output),
             ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,

@@ -7,9 +7,10 @@ use ssh_mcp_core::{
     history::ByteHistory,
     id::SessionId,
     kind::{
-        command::{Exit, OUTPUT_GRACE},
+        command::Exit,
         needles::{Needle, Needles},
         shell::Frame,
+        tail,
     },
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef, State},
     owner::Owner,
@@ -503,12 +504,12 @@ impl Running {
                 Event::Channel(ChannelEvent::ExitStatus(status)) => {
                     exit = Some(Exit::Status(status));
                     // What the shell left in the background may hold the terminal.
-                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                    deadline.as_mut().reset(Instant::now() + tail::GRACE);
                     armed = true;
                 }
                 Event::Channel(ChannelEvent::ExitSignal { name }) => {
                     exit = Some(Exit::Signal(name));
-                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                    deadline.as_mut().reset(Instant::now() + tail::GRACE);
                     armed = true;
                 }
                 Event::Channel(ChannelEvent::Refused { .. }) => break Reason::Failed,

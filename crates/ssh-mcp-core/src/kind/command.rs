@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::tail::{self, Tail};
 use crate::{port::ssh::Signal, reason::Reason};
 
 /// What the far side said about the end of a process.
@@ -205,22 +206,9 @@ pub struct Machine {
 #[derive(Debug)]
 enum Phase {
     Running,
-    /// `backlog` is how much of what comes may have been printed before the exit.
-    Exited {
-        exit: Exit,
-        until: Duration,
-        backlog: usize,
-    },
-    Ending {
-        rung: Rung,
-        until: Duration,
-    },
-    Dying {
-        exit: Exit,
-        by: Option<EndedBy>,
-        until: Duration,
-        swept: bool,
-    },
+    Exited { exit: Exit, tail: Tail },
+    Ending { rung: Rung, until: Duration },
+    Dying { exit: Exit, by: Option<EndedBy>, until: Duration, swept: bool },
     Draining,
     Over,
 }
@@ -271,18 +259,6 @@ impl Rung {
     }
 }
 
-/// A background child that holds the output does not hold the answer longer than this.
-pub const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-
-/// A server tells of the exit at once, and may hold as much output back: the window it was given, and what is in its pipes.
-const BACKLOG: usize = 17 << 20;
-
-/// What was held back comes in packets of at least this; a child that goes on printing mostly comes in smaller ones.
-const BACKLOG_PACKET: usize = 8 << 10;
-
-/// Behind such a packet comes the next or the end, after what a lost segment or a busy machine may take.
-const BACKLOG_PAUSE: Duration = Duration::from_secs(2);
-
 impl Machine {
     /// A command that has just been started; `limit` is the moment its run time is over.
     pub fn new(terminal: Terminal, limit: Option<Duration>) -> Self {
@@ -293,25 +269,21 @@ impl Machine {
     pub fn poll_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Running | Phase::Draining => self.limit,
-            Phase::Exited { until, .. } | Phase::Ending { until, .. } | Phase::Dying { until, .. } => {
-                Some(*until)
-            }
+            Phase::Exited { tail, .. } => Some(tail.until()),
+            Phase::Ending { until, .. } | Phase::Dying { until, .. } => Some(*until),
             Phase::Over => None,
         }
     }
 
     /// Whether output may come that was printed before the exit; it goes before a deadline that has passed.
     pub fn expects_output(&self) -> bool {
-        matches!(self.phase, Phase::Exited { backlog: 1.., .. })
+        matches!(&self.phase, Phase::Exited { tail, .. } if tail.is_expecting())
     }
 
     /// Output has come. While the far side hands over what it held at the exit, the command is not over.
     pub fn on_output(&mut self, now: Duration, size: usize) {
-        if let Phase::Exited { until, backlog, .. } = &mut self.phase {
-            *backlog = backlog.saturating_sub(size);
-            if *backlog > 0 && size >= BACKLOG_PACKET {
-                *until = now + BACKLOG_PAUSE;
-            }
+        if let Phase::Exited { tail, .. } = &mut self.phase {
+            tail.on_output(now, size);
         }
     }
 
@@ -319,7 +291,7 @@ impl Machine {
     pub fn on(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running => self.running(now, input),
-            Phase::Exited { exit, until, backlog } => self.exited(now, input, exit, until, backlog),
+            Phase::Exited { exit, tail } => self.exited(now, input, exit, tail),
             Phase::Ending { rung, until } => self.ending(now, input, rung, until),
             Phase::Dying { exit, by, until, swept } => self.dying(now, input, exit, by, until, swept),
             Phase::Draining => self.draining(now, input),
@@ -330,7 +302,7 @@ impl Machine {
     fn running(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Exited { exit, until: now + OUTPUT_GRACE, backlog: BACKLOG };
+                self.phase = Phase::Exited { exit, tail: Tail::begin(now) };
                 vec![Step::Claim]
             }
             Input::Closed => vec![Step::Claim, settle(None, None, None), Step::Leave],
@@ -364,27 +336,20 @@ impl Machine {
         }
     }
 
-    fn exited(
-        &mut self,
-        now: Duration,
-        input: Input,
-        exit: Exit,
-        until: Duration,
-        backlog: usize,
-    ) -> Vec<Step> {
+    fn exited(&mut self, now: Duration, input: Input, exit: Exit, tail: Tail) -> Vec<Step> {
         match input {
             Input::Closed | Input::Lost(_) => vec![settle(Some(exit), None, None), Step::Leave],
-            Input::Tick if now >= until => {
+            Input::Tick if now >= tail.until() => {
                 self.phase = Phase::Draining;
                 vec![settle_open(exit)]
             }
             // A stop that won the race: the leader ended by itself, but what it left behind is to end too.
             Input::Stop => {
-                self.phase = Phase::Dying { exit, by: None, until, swept: false };
+                self.phase = Phase::Dying { exit, by: None, until: tail.until(), swept: false };
                 Vec::new()
             }
             Input::NoGroup | Input::Tick | Input::Exit(_) | Input::Refused(_) => {
-                self.phase = Phase::Exited { exit, until, backlog };
+                self.phase = Phase::Exited { exit, tail };
                 Vec::new()
             }
         }
@@ -394,7 +359,7 @@ impl Machine {
         let by = rung.ended_by();
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Dying { exit, by: Some(by), until: now + OUTPUT_GRACE, swept: false };
+                self.phase = Phase::Dying { exit, by: Some(by), until: now + tail::GRACE, swept: false };
                 Vec::new()
             }
             Input::Closed => vec![settle(None, Some(by), None), Step::Leave],
