@@ -25,9 +25,10 @@ impl Tail {
         Self { until: now + GRACE, latest: Duration::MAX, backlog: BACKLOG }
     }
 
-    /// The same where somebody waits for the end, but not for longer than until `latest`.
+    /// The same where somebody asked for the end at `at`, who is not to wait for long.
     #[must_use]
-    pub fn no_later_than(self, latest: Duration) -> Self {
+    pub fn stopped(self, at: Duration) -> Self {
+        let latest = at + STOP;
         Self { until: self.until.min(latest), latest: self.latest.min(latest), ..self }
     }
 
@@ -61,6 +62,9 @@ const PACKET: usize = 8 << 10;
 
 /// Behind such a packet comes the next or the end, after what a lost segment or a busy machine may take.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Whoever asks for an end, a disconnect among them, has it after this.
+const STOP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 #[cfg(not(ssh_mcp_loom))]
@@ -104,13 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_end_waits_no_longer_than_agreed() {
-        assert_eq!(Tail::begin(ms(0)).no_later_than(ms(300)).until(), ms(300));
-        let mut tail = Tail::begin(ms(0)).no_later_than(ms(3000)).no_later_than(ms(4000));
-        assert_eq!(tail.until(), ms(500));
-        tail.on_output(ms(400), 32 << 10);
-        assert_eq!(tail.until(), ms(2400));
-        tail.on_output(ms(2000), 32 << 10);
-        assert_eq!(tail.until(), ms(3000));
+    fn an_end_that_was_asked_for_is_not_held_up_for_long() {
+        let mut tail = Tail::begin(ms(1000)).stopped(ms(500)).stopped(ms(900));
+        assert_eq!(tail.until(), ms(1500));
+        tail.on_output(ms(1400), 32 << 10);
+        assert_eq!(tail.until(), ms(3400));
+        tail.on_output(ms(3400), 32 << 10);
+        assert_eq!(tail.until(), ms(5400));
+        tail.on_output(ms(5400), 32 << 10);
+        assert_eq!(tail.until(), ms(5500));
+        assert_eq!(Tail::begin(ms(5200)).stopped(ms(0)).until(), ms(5000));
     }
 }
