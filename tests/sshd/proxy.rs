@@ -49,8 +49,11 @@ enum Traffic {
 impl Proxy {
     /// A proxy in front of `target` that holds every byte back for `one_way_delay` (25 ms make a round trip of 50).
     pub(crate) fn start(target: SocketAddr, one_way_delay: Duration) -> Self {
-        let line =
-            Line { delay: one_way_delay, bytes_per_second: f64::INFINITY, chunks_in_flight: CHUNKS_IN_FLIGHT };
+        let line = Line {
+            delay: one_way_delay,
+            bytes_per_second: f64::INFINITY,
+            chunks_in_flight: CHUNKS_IN_FLIGHT,
+        };
         Self::over(line, target)
     }
 
@@ -144,12 +147,7 @@ async fn serve(
 }
 
 /// One client: two directions, until both have ended or the connection is cut.
-async fn connection(
-    client: TcpStream,
-    target: SocketAddr,
-    line: Line,
-    mut orders: watch::Receiver<Orders>,
-) {
+async fn connection(client: TcpStream, target: SocketAddr, line: Line, mut orders: watch::Receiver<Orders>) {
     let Ok(server) = TcpStream::connect(target).await else { return };
     for socket in [&client, &server] {
         // The delay is ours to set, not Nagle's.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 /// The output behind one exit.
 ///
-/// The sizes tell the two apart on terminals too. One read of a terminal gives at most 4 KiB, but what a server has not
-/// got rid of it gathers and sends in the largest packets there are (32 KiB); what is still in the terminal at the exit
-/// is at most four such reads, which a server makes in no time.
+/// The sizes tell the two apart on terminals too. One read of a terminal gives at most 4 KiB, but what a server cannot send
+/// it gathers, and then sends it in the largest packets there are (32 KiB, each but the last, with OpenSSH). What is still in
+/// the terminal at the exit is at most four such reads, which need no further time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
     until: Duration,
