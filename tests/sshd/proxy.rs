@@ -1,4 +1,4 @@
-//! A TCP hop on loopback that behaves like a network: it takes time, goes silent, and breaks.
+//! A TCP hop on loopback that behaves like a network: it takes time, is narrow, goes silent, and breaks.
 //!
 //! It runs on a thread and a runtime of its own, so that synchronous tests and tests on a single-threaded
 //! runtime can use it alike.
@@ -31,6 +31,15 @@ struct Orders {
     generation: u64,
 }
 
+/// A stretch of network.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    delay: Duration,
+    bytes_per_second: f64,
+    /// What it holds before its source has to wait.
+    chunks_in_flight: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Traffic {
     Flowing,
@@ -40,6 +49,21 @@ enum Traffic {
 impl Proxy {
     /// A proxy in front of `target` that holds every byte back for `one_way_delay` (25 ms make a round trip of 50).
     pub(crate) fn start(target: SocketAddr, one_way_delay: Duration) -> Self {
+        let line = Line {
+            delay: one_way_delay,
+            bytes_per_second: f64::INFINITY,
+            chunks_in_flight: CHUNKS_IN_FLIGHT,
+        };
+        Self::over(line, target)
+    }
+
+    /// A proxy in front of `target` that lets so many bytes a second through, and holds hardly any itself: who sends
+    /// more has to wait.
+    pub(crate) fn narrow(target: SocketAddr, bytes_per_second: f64) -> Self {
+        Self::over(Line { delay: Duration::ZERO, bytes_per_second, chunks_in_flight: 1 }, target)
+    }
+
+    fn over(line: Line, target: SocketAddr) -> Self {
         let (orders, seen) = watch::channel(Orders { traffic: Traffic::Flowing, generation: 0 });
         let accepted = Arc::new(AtomicUsize::new(0));
         let listener =
@@ -52,7 +76,7 @@ impl Proxy {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a runtime with I/O");
-                serve(listener, target, one_way_delay, seen, counter).await;
+                serve(listener, target, line, seen, counter).await;
             });
         });
         Self { addr, orders: Some(orders), accepted, thread: Some(thread) }
@@ -101,7 +125,7 @@ impl Drop for Proxy {
 async fn serve(
     listener: TcpListener,
     target: SocketAddr,
-    delay: Duration,
+    line: Line,
     mut orders: watch::Receiver<Orders>,
     accepted: Arc<AtomicUsize>,
 ) {
@@ -116,19 +140,14 @@ async fn serve(
         };
         if let Ok((client, _)) = client {
             accepted.fetch_add(1, Ordering::Relaxed);
-            connections.spawn(connection(client, target, delay, orders.clone()));
+            connections.spawn(connection(client, target, line, orders.clone()));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// One client: two directions, until both have ended or the connection is cut.
-async fn connection(
-    client: TcpStream,
-    target: SocketAddr,
-    delay: Duration,
-    mut orders: watch::Receiver<Orders>,
-) {
+async fn connection(client: TcpStream, target: SocketAddr, line: Line, mut orders: watch::Receiver<Orders>) {
     let Ok(server) = TcpStream::connect(target).await else { return };
     for socket in [&client, &server] {
         // The delay is ours to set, not Nagle's.
@@ -137,8 +156,8 @@ async fn connection(
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     let born = orders.borrow().generation;
-    let up = direction(client_reads, server_writes, delay, orders.clone());
-    let down = direction(server_reads, client_writes, delay, orders.clone());
+    let up = direction(client_reads, server_writes, line, orders.clone());
+    let down = direction(server_reads, client_writes, line, orders.clone());
     tokio::select! {
         // Both at their end, or one of them broken.
         _ = async { tokio::try_join!(up, down) } => {}
@@ -146,26 +165,29 @@ async fn connection(
     }
 }
 
-/// Moves bytes one way, each chunk leaving `delay` after it came, until the source ends.
+/// Moves bytes one way, each chunk leaving as long after it came as the line takes, until the source ends.
 async fn direction(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    delay: Duration,
+    line: Line,
     mut orders: watch::Receiver<Orders>,
 ) -> io::Result<()> {
-    let (line, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_IN_FLIGHT);
+    let (on_its_way, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(line.chunks_in_flight);
     let receive = async move {
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
             if from.read_buf(&mut chunk).await? == 0
-                || line.send((Instant::now() + delay, chunk)).await.is_err()
+                || on_its_way.send((Instant::now() + line.delay, chunk)).await.is_err()
             {
                 return Ok(());
             }
         }
     };
     let send = async move {
+        let mut free = Instant::now();
         while let Some((when, chunk)) = due.recv().await {
+            let when = when.max(free);
+            free = when + Duration::from_secs_f64(chunk.len() as f64 / line.bytes_per_second);
             tokio::time::sleep_until(when).await;
             orders.wait_for(|orders| orders.traffic == Traffic::Flowing).await.map_err(io::Error::other)?;
             to.write_all(&chunk).await?;

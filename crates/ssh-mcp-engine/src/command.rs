@@ -1,6 +1,6 @@
 //! Commands: start one, move its output into its history, end it by the ladder, wait for it.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ssh_mcp_core::{
@@ -8,11 +8,10 @@ use ssh_mcp_core::{
     history::{ByteHistory, Origin},
     id::SessionId,
     kind::{
-        command::{
-            Exit, Facts, Input, Machine, OUTPUT_GRACE, Outcome, Output, Step, Terminal, natural, stopped,
-        },
+        command::{Exit, Facts, Input, Machine, Outcome, Output, Step, Terminal, natural, stopped},
         login_shell::{self, LoginShell},
         pid_line::PidLine,
+        tail,
     },
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
     owner::Owner,
@@ -33,7 +32,12 @@ use ssh_mcp_core::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Engine, Observable, StartError, clock, session::while_open, tasks::Tasks};
+use crate::{
+    Clock, Engine, Observable, StartError, clock,
+    reading::{First, Reading},
+    session::while_open,
+    tasks::Tasks,
+};
 
 /// What a caller wants run.
 #[derive(Debug, Clone)]
@@ -241,7 +245,7 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
             ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
             ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
                 has_exited = true;
-                grace.as_mut().reset(Instant::now() + OUTPUT_GRACE);
+                grace.as_mut().reset(Instant::now() + tail::GRACE);
             }
             ChannelEvent::Closed => return Some(output),
             ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,
@@ -267,7 +271,7 @@ enum Event {
 }
 
 impl Running {
-    async fn run(self, ask: Exec, mut events: Box<dyn ChannelEvents>) {
+    async fn run(self, ask: Exec, events: Box<dyn ChannelEvents>) {
         let mut pid_line = tokio::select! {
             biased;
             () = self.command.stopped.notified() => {
@@ -296,32 +300,14 @@ impl Running {
         self.start(ask, &pid_line, input.clone());
         // Whether the machine has heard of the stop.
         let mut told = false;
-        let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed = None;
+        let mut reading = Reading::new(self.clock, events);
         loop {
-            let wanted = machine.poll_timeout();
-            if wanted != armed {
-                armed = wanted;
-                if let Some(at) = wanted {
-                    deadline.as_mut().reset(self.clock.instant(at));
-                }
-            }
-            // Stops and deadlines come before output, so that a flood cannot hold them up; what was printed before an exit
-            // has come in time, however late this task is.
-            let is_first = machine.expects_output();
-            let next = poll_fn(|cx| {
-                if is_first && let Poll::Ready(event) = events.poll_event(cx) {
-                    return Poll::Ready(Event::Channel(event));
-                }
-                if armed.is_some() && deadline.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Event::Deadline);
-                }
-                events.poll_event(cx).map(Event::Channel)
-            });
+            let first = if machine.expects_output() { First::Event } else { First::Deadline };
             let event = tokio::select! {
                 biased;
+                // A stop comes before output too.
                 () = self.command.stopped.notified(), if !told => Event::Stopped,
-                event = next => event,
+                event = reading.next(machine.poll_timeout(), first) => event.map_or(Event::Deadline, Event::Channel),
             };
             let news = match event {
                 Event::Stopped => {
@@ -330,10 +316,7 @@ impl Running {
                     input.cancel();
                     Input::Stop
                 }
-                Event::Deadline => {
-                    armed = None;
-                    Input::Tick
-                }
+                Event::Deadline => Input::Tick,
                 Event::Channel(ChannelEvent::Data(origin, bytes)) => {
                     self.take(&mut pid_line, origin, &bytes);
                     machine.on_output(self.clock.now(), bytes.len());

@@ -15,6 +15,7 @@ mod lanes;
 mod leak;
 mod observe;
 mod peers;
+mod reading;
 mod session;
 mod shell;
 mod tasks;

@@ -1,15 +1,16 @@
 //! Shells: open one, move its output into its history and its input out, wait for what it prints, end it.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ssh_mcp_core::{
     history::ByteHistory,
     id::SessionId,
     kind::{
-        command::{Exit, OUTPUT_GRACE},
+        command::Exit,
         needles::{Needle, Needles},
         shell::Frame,
+        tail::Tail,
     },
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef, State},
     owner::Owner,
@@ -23,7 +24,11 @@ use ssh_mcp_core::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Engine, Observable, StartError, tasks::Tasks};
+use crate::{
+    Clock, Engine, Observable, StartError,
+    reading::{First, Reading},
+    tasks::Tasks,
+};
 
 /// What a caller wants opened.
 #[derive(Debug, Clone)]
@@ -439,6 +444,13 @@ struct Running {
     control: Arc<dyn ChannelControl>,
 }
 
+/// When a shell was told to end, and how long that may take to be seen.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    at: Duration,
+    patience: Duration,
+}
+
 /// What the reading task was woken by.
 enum Event {
     Channel(ChannelEvent),
@@ -447,7 +459,7 @@ enum Event {
 }
 
 impl Running {
-    async fn run(self, start: Start, mut events: Box<dyn ChannelEvents>) {
+    async fn run(self, start: Start, events: Box<dyn ChannelEvents>) {
         let Self { tasks, clock, session, shell, control } = self;
         let writing = CancellationToken::new();
         let _no_longer_than_this = writing.clone().drop_guard();
@@ -462,33 +474,44 @@ impl Running {
             let write = write(Arc::clone(&shell), Arc::clone(&control), start);
             tasks.spawn(async move { _ = writing.run_until_cancelled(write).await });
         }
-        let mut exit = None;
-        let mut told = false;
-        let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed = false;
+        // The exit, and the output behind it.
+        let mut exited: Option<(Exit, Tail)> = None;
+        let mut told: Option<Told> = None;
+        let tail = |told: Option<Told>| {
+            let tail = Tail::begin(clock.now());
+            told.map_or(tail, |told| tail.stopped(told.at))
+        };
+        let mut reading = Reading::new(clock, events);
         let reason = loop {
-            // Stops and deadlines come before output, so that a flood cannot hold them up.
+            let (deadline, first) = match (&exited, told) {
+                (Some((_, tail)), _) if tail.is_expecting() => (Some(tail.until()), First::Event),
+                (Some((_, tail)), _) => (Some(tail.until()), First::Deadline),
+                (None, Some(told)) => (Some(told.at + told.patience), First::Deadline),
+                (None, None) => (None, First::Deadline),
+            };
             let event = tokio::select! {
                 biased;
-                () = shell.stopped.notified(), if !told => Event::Stopped,
-                () = deadline.as_mut(), if armed => Event::Deadline,
-                event = poll_fn(|cx| events.poll_event(cx)) => Event::Channel(event),
+                // A stop comes before output, so that a flood cannot hold it up.
+                () = shell.stopped.notified(), if told.is_none() => Event::Stopped,
+                event = reading.next(deadline, first) => event.map_or(Event::Deadline, Event::Channel),
             };
             match event {
                 // Asked to end before anything was started, so nothing is.
                 Event::Stopped if !started => break Reason::Failed,
                 Event::Stopped => {
-                    told = true;
-                    // After its exit nothing is left to be told, and the time it has runs.
-                    if exit.is_none() {
-                        let (signal, patience) = match shell.stop_order() {
-                            Some((_, Manner::Kill)) => (Signal::Kill, KILL),
-                            Some((_, Manner::HangUp)) | None => (Signal::Hup, HANG_UP),
-                        };
-                        let request = control.signal(signal);
-                        tasks.spawn(async move { _ = request.await });
-                        deadline.as_mut().reset(Instant::now() + patience);
-                        armed = true;
+                    let at = clock.now();
+                    let (signal, patience) = match shell.stop_order() {
+                        Some((_, Manner::Kill)) => (Signal::Kill, KILL),
+                        Some((_, Manner::HangUp)) | None => (Signal::Hup, HANG_UP),
+                    };
+                    told = Some(Told { at, patience });
+                    match &mut exited {
+                        // Nothing is left that could be told.
+                        Some((_, tail)) => *tail = tail.stopped(at),
+                        None => {
+                            let request = control.signal(signal);
+                            tasks.spawn(async move { _ = request.await });
+                        }
                     }
                 }
                 // Closing the channel takes the terminal away, which the kernel tells the foreground processes.
@@ -498,18 +521,16 @@ impl Running {
                     let now = clock.now();
                     shell.active.touch(now);
                     session.active.touch(now);
+                    if let Some((_, tail)) = &mut exited {
+                        tail.on_output(now, bytes.len());
+                    }
                 }
                 Event::Channel(ChannelEvent::Started | ChannelEvent::Eof) => {}
                 Event::Channel(ChannelEvent::ExitStatus(status)) => {
-                    exit = Some(Exit::Status(status));
-                    // What the shell left in the background may hold the terminal.
-                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
-                    armed = true;
+                    exited = Some((Exit::Status(status), tail(told)));
                 }
                 Event::Channel(ChannelEvent::ExitSignal { name }) => {
-                    exit = Some(Exit::Signal(name));
-                    deadline.as_mut().reset(Instant::now() + OUTPUT_GRACE);
-                    armed = true;
+                    exited = Some((Exit::Signal(name), tail(told)));
                 }
                 Event::Channel(ChannelEvent::Refused { .. }) => break Reason::Failed,
                 Event::Channel(ChannelEvent::Closed) => break Reason::RemoteClosed,
@@ -517,6 +538,7 @@ impl Running {
             }
         };
         tasks.spawn(control.close());
+        let exit = exited.map(|(exit, _)| exit);
         // The natural end competes with a stop that came in this very moment; the winner's reason counts.
         let reason = match (shell.life.close(), reason, &exit) {
             (Close::Lost, ..) => {

@@ -1,6 +1,7 @@
 //! Interactive shells, and the programs people really use in them.
 
 use super::*;
+use crate::sshd::Proxy;
 
 async fn open(stage: &Stage, mut arguments: Value) -> String {
     arguments["session_id"] = stage.session.as_str().into();
@@ -138,4 +139,40 @@ async fn a_named_shell_is_found_again() {
     let found = stage.client.call("ssh_shell_open", ensure).await;
     assert_eq!(found.structured["status"], "reused", "{}", found.text);
     assert_eq!(field(&found, "shell_id"), shell);
+}
+
+#[tokio::test]
+async fn what_a_shell_printed_before_its_exit_comes_through_a_narrow_line() {
+    const PRINTED: u64 = 8_000_000;
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    // The sockets hold up to 4 MB. The rest waits in the server, which has told of the exit before it is sent.
+    let proxy = Proxy::narrow(server.addr(), 1e6);
+    let client = McpClient::spawn(Era::LEGACY_2025_11, &binary("ssh-mcp-stdio"), &[], &[]).await;
+    let mut call = login(&server, User::Tester, ClientKey::Ed25519);
+    call["address"] = proxy.addr().to_string().into();
+    let session = field(&client.call("ssh_connect", call).await, "session_id");
+    let stage = Stage { server, client, session };
+    let shell = open(&stage, json!({"env": {"PS1": "ready> "}, "shell": "/bin/sh"})).await;
+    wait_for(&stage, &shell, "ready> ").await;
+    // The echo of this line has no tilde.
+    write(&stage, &shell, &format!("head -c {PRINTED} /dev/zero | tr '\\0' '\\176'; exit 7\n")).await;
+    let end = json!({"shell_id": shell, "patterns": ["never there"], "timeout_secs": 60});
+    let closed = stage.client.call("ssh_shell_wait_for", end).await;
+    assert_eq!(closed.structured["status"], "closed", "{}", closed.text.get(..300).unwrap_or_default());
+    assert_eq!(tildes(&stage, &shell).await, PRINTED);
+}
+
+/// How many bytes lie from the first tilde a shell printed to the last one.
+async fn tildes(stage: &Stage, shell: &str) -> u64 {
+    let read = async |cursor: u64| {
+        let uri = format!("shell://{shell}/output?cursor={cursor}&max_bytes=1000");
+        stage.client.read_resource(&uri).await.unwrap()[0].clone()
+    };
+    let head = read(0).await;
+    let number = |name: &str| head["_meta"][name].as_u64().unwrap();
+    let tail_from = number("base") + number("buffer_size") - 1000;
+    let tail = read(tail_from).await;
+    let first = head["text"].as_str().unwrap().find('~').unwrap();
+    let last = tail["text"].as_str().unwrap().rfind('~').unwrap();
+    tail_from + last as u64 + 1 - first as u64
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::tail::{self, Tail};
 use crate::{port::ssh::Signal, reason::Reason};
 
 /// What the far side said about the end of a process.
@@ -192,7 +193,7 @@ pub struct Outcome {
 /// Running --exit--> Exited --no more output--> (settled) Draining --close, limit, stop--> Over
 ///    |                 | stop
 ///    |                 v
-///    +--stop--> Ending(rung) --exit--> Dying --close, or 500 ms and the sweep--> (settled) Over
+///    +--stop--> Ending(rung) --exit--> Dying --close, or the sweep and no more output--> (settled) Over
 ///    +--close, refusal, loss--> (settled) Over
 /// ```
 #[derive(Debug)]
@@ -205,24 +206,50 @@ pub struct Machine {
 #[derive(Debug)]
 enum Phase {
     Running,
-    /// `backlog` is how much of what comes may have been printed before the exit.
     Exited {
         exit: Exit,
-        until: Duration,
-        backlog: usize,
+        tail: Tail,
     },
+    /// `stop` is when it was asked to end.
     Ending {
         rung: Rung,
         until: Duration,
+        stop: Duration,
     },
-    Dying {
-        exit: Exit,
-        by: Option<EndedBy>,
-        until: Duration,
-        swept: bool,
-    },
+    Dying(Dying),
     Draining,
     Over,
+}
+
+/// The leader of a command that was asked to end is gone.
+#[derive(Debug)]
+struct Dying {
+    exit: Exit,
+    by: Option<EndedBy>,
+    tail: Tail,
+    sweep: Sweep,
+}
+
+/// How whoever of the group still holds the output is dealt with, beside the wait for what was printed before.
+#[derive(Debug, Clone, Copy)]
+enum Sweep {
+    /// It may go by itself until then.
+    Due(Duration),
+    /// It has been killed, which may take until then to be seen.
+    Done(Duration),
+}
+
+impl Dying {
+    fn new(now: Duration, exit: Exit, by: Option<EndedBy>, tail: Tail) -> Self {
+        Self { exit, by, tail, sweep: Sweep::Due(tail.until().min(now + tail::GRACE)) }
+    }
+
+    fn until(&self) -> Duration {
+        match self.sweep {
+            Sweep::Due(at) => at,
+            Sweep::Done(at) => at.max(self.tail.until()),
+        }
+    }
 }
 
 /// The rungs of the ladder, in order.
@@ -271,18 +298,6 @@ impl Rung {
     }
 }
 
-/// A background child that holds the output does not hold the answer longer than this.
-pub const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-
-/// A server tells of the exit at once, and may hold as much output back: the window it was given, and what is in its pipes.
-const BACKLOG: usize = 17 << 20;
-
-/// What was held back comes in packets of at least this; a child that goes on printing mostly comes in smaller ones.
-const BACKLOG_PACKET: usize = 8 << 10;
-
-/// Behind such a packet comes the next or the end, after what a lost segment or a busy machine may take.
-const BACKLOG_PAUSE: Duration = Duration::from_secs(2);
-
 impl Machine {
     /// A command that has just been started; `limit` is the moment its run time is over.
     pub fn new(terminal: Terminal, limit: Option<Duration>) -> Self {
@@ -293,25 +308,25 @@ impl Machine {
     pub fn poll_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Running | Phase::Draining => self.limit,
-            Phase::Exited { until, .. } | Phase::Ending { until, .. } | Phase::Dying { until, .. } => {
-                Some(*until)
-            }
+            Phase::Exited { tail, .. } => Some(tail.until()),
+            Phase::Ending { until, .. } => Some(*until),
+            Phase::Dying(dying) => Some(dying.until()),
             Phase::Over => None,
         }
     }
 
     /// Whether output may come that was printed before the exit; it goes before a deadline that has passed.
     pub fn expects_output(&self) -> bool {
-        matches!(self.phase, Phase::Exited { backlog: 1.., .. })
+        match &self.phase {
+            Phase::Exited { tail, .. } | Phase::Dying(Dying { tail, .. }) => tail.is_expecting(),
+            Phase::Running | Phase::Ending { .. } | Phase::Draining | Phase::Over => false,
+        }
     }
 
     /// Output has come. While the far side hands over what it held at the exit, the command is not over.
     pub fn on_output(&mut self, now: Duration, size: usize) {
-        if let Phase::Exited { until, backlog, .. } = &mut self.phase {
-            *backlog = backlog.saturating_sub(size);
-            if *backlog > 0 && size >= BACKLOG_PACKET {
-                *until = now + BACKLOG_PAUSE;
-            }
+        if let Phase::Exited { tail, .. } | Phase::Dying(Dying { tail, .. }) = &mut self.phase {
+            tail.on_output(now, size);
         }
     }
 
@@ -319,9 +334,9 @@ impl Machine {
     pub fn on(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running => self.running(now, input),
-            Phase::Exited { exit, until, backlog } => self.exited(now, input, exit, until, backlog),
-            Phase::Ending { rung, until } => self.ending(now, input, rung, until),
-            Phase::Dying { exit, by, until, swept } => self.dying(now, input, exit, by, until, swept),
+            Phase::Exited { exit, tail } => self.exited(now, input, exit, tail),
+            Phase::Ending { rung, until, stop } => self.ending(now, input, rung, until, stop),
+            Phase::Dying(dying) => self.dying(now, input, dying),
             Phase::Draining => self.draining(now, input),
             Phase::Over => Vec::new(),
         }
@@ -330,7 +345,7 @@ impl Machine {
     fn running(&mut self, now: Duration, input: Input) -> Vec<Step> {
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Exited { exit, until: now + OUTPUT_GRACE, backlog: BACKLOG };
+                self.phase = Phase::Exited { exit, tail: Tail::begin(now) };
                 vec![Step::Claim]
             }
             Input::Closed => vec![Step::Claim, settle(None, None, None), Step::Leave],
@@ -346,8 +361,8 @@ impl Machine {
                 vec![Step::Claim, settle(None, None, Some(Fault::Lost { cause })), Step::Leave]
             }
             Input::Stop => match self.terminal {
-                Terminal::Pty => self.climb(now, Rung::Interrupt),
-                Terminal::None => self.climb(now, Rung::Term),
+                Terminal::Pty => self.climb(now, Rung::Interrupt, now),
+                Terminal::None => self.climb(now, Rung::Term, now),
             },
             Input::NoGroup => {
                 self.phase = Phase::Running;
@@ -364,37 +379,38 @@ impl Machine {
         }
     }
 
-    fn exited(
-        &mut self,
-        now: Duration,
-        input: Input,
-        exit: Exit,
-        until: Duration,
-        backlog: usize,
-    ) -> Vec<Step> {
+    fn exited(&mut self, now: Duration, input: Input, exit: Exit, tail: Tail) -> Vec<Step> {
         match input {
             Input::Closed | Input::Lost(_) => vec![settle(Some(exit), None, None), Step::Leave],
-            Input::Tick if now >= until => {
+            Input::Tick if now >= tail.until() => {
                 self.phase = Phase::Draining;
                 vec![settle_open(exit)]
             }
             // A stop that won the race: the leader ended by itself, but what it left behind is to end too.
             Input::Stop => {
-                self.phase = Phase::Dying { exit, by: None, until, swept: false };
+                self.phase = Phase::Dying(Dying::new(now, exit, None, tail.stopped(now)));
                 Vec::new()
             }
             Input::NoGroup | Input::Tick | Input::Exit(_) | Input::Refused(_) => {
-                self.phase = Phase::Exited { exit, until, backlog };
+                self.phase = Phase::Exited { exit, tail };
                 Vec::new()
             }
         }
     }
 
-    fn ending(&mut self, now: Duration, input: Input, rung: Rung, until: Duration) -> Vec<Step> {
+    fn ending(
+        &mut self,
+        now: Duration,
+        input: Input,
+        rung: Rung,
+        until: Duration,
+        stop: Duration,
+    ) -> Vec<Step> {
         let by = rung.ended_by();
         match input {
             Input::Exit(exit) => {
-                self.phase = Phase::Dying { exit, by: Some(by), until: now + OUTPUT_GRACE, swept: false };
+                let tail = Tail::begin(now).stopped(stop);
+                self.phase = Phase::Dying(Dying::new(now, exit, Some(by), tail));
                 Vec::new()
             }
             Input::Closed => vec![settle(None, Some(by), None), Step::Leave],
@@ -403,41 +419,36 @@ impl Machine {
             }
             Input::Lost(cause) => vec![settle(None, None, Some(Fault::Lost { cause })), Step::Leave],
             Input::Tick if now >= until => match rung.next() {
-                Some(next) => self.climb(now, next),
+                Some(next) => self.climb(now, next, stop),
                 None => give_up(),
             },
             Input::NoGroup if rung == Rung::KillGroup => give_up(),
             Input::Tick | Input::NoGroup | Input::Stop => {
-                self.phase = Phase::Ending { rung, until };
+                self.phase = Phase::Ending { rung, until, stop };
                 Vec::new()
             }
         }
     }
 
     /// The leader is gone. Whoever of its group still holds the output is swept by the group's number.
-    fn dying(
-        &mut self,
-        now: Duration,
-        input: Input,
-        exit: Exit,
-        by: Option<EndedBy>,
-        until: Duration,
-        swept: bool,
-    ) -> Vec<Step> {
-        match input {
-            Input::Closed | Input::Lost(_) => vec![settle(Some(exit), by, None), Step::Leave],
-            Input::Tick if now >= until && !swept => {
-                let until = now + Rung::KillGroup.patience();
-                self.phase = Phase::Dying { exit, by, until, swept: true };
-                vec![Step::KillGroup]
+    fn dying(&mut self, now: Duration, input: Input, mut dying: Dying) -> Vec<Step> {
+        match (input, dying.sweep) {
+            (Input::Closed | Input::Lost(_), _) => {
+                return vec![settle(Some(dying.exit), dying.by, None), Step::Leave];
             }
-            Input::Tick if now >= until => abandon(exit, by),
-            Input::NoGroup if swept => abandon(exit, by),
-            Input::Tick | Input::NoGroup | Input::Stop | Input::Exit(_) | Input::Refused(_) => {
-                self.phase = Phase::Dying { exit, by, until, swept };
-                Vec::new()
+            (Input::Tick, Sweep::Due(at)) if now >= at => {
+                dying.sweep = Sweep::Done(now + Rung::KillGroup.patience());
+                self.phase = Phase::Dying(dying);
+                return vec![Step::KillGroup];
             }
+            (Input::NoGroup, Sweep::Done(_)) => dying.sweep = Sweep::Done(now),
+            (Input::Tick | Input::NoGroup | Input::Stop | Input::Exit(_) | Input::Refused(_), _) => {}
         }
+        if matches!(dying.sweep, Sweep::Done(_)) && now >= dying.until() {
+            return abandon(dying.exit, dying.by);
+        }
+        self.phase = Phase::Dying(dying);
+        Vec::new()
     }
 
     fn draining(&mut self, now: Duration, input: Input) -> Vec<Step> {
@@ -452,8 +463,8 @@ impl Machine {
         }
     }
 
-    fn climb(&mut self, now: Duration, rung: Rung) -> Vec<Step> {
-        self.phase = Phase::Ending { rung, until: now + rung.patience() };
+    fn climb(&mut self, now: Duration, rung: Rung, stop: Duration) -> Vec<Step> {
+        self.phase = Phase::Ending { rung, until: now + rung.patience(), stop };
         vec![rung.step()]
     }
 }

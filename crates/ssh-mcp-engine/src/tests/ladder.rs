@@ -255,3 +255,16 @@ async fn a_cancel_whose_caller_leaves_goes_on() {
     rig.ended(&command).await;
     assert_eq!((facts(&command).status, rig.now()), (Status::Cancelled, 3 * SECOND));
 }
+
+#[tokio::test(start_paused = true)]
+async fn output_that_the_exit_of_a_cancelled_command_has_overtaken_is_kept() {
+    let packet = || "x".repeat(32 << 10);
+    let script = Script::new().ignoring(&[Term]).after(ms(1300)).exit(0);
+    let script = script.after(ms(400)).out(packet()).after(ms(1500)).out(packet());
+    let rig = rig(ScriptedHost::new().on("over a slow line", script.holding_output(2 * SECOND)));
+    let session = rig.connect().await;
+    let command = rig.exec(&session, "over a slow line").await;
+    rig.pass(SECOND).await;
+    assert_eq!(rig.engine.cancel(&command).await, Cancel::Done);
+    assert_eq!((rig.now(), output(&command).len()), (ms(3300), 2 * (32 << 10)));
+}

@@ -201,6 +201,62 @@ async fn a_shell_that_ends_by_itself_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn output_that_the_exit_has_overtaken_comes_before_the_shell_ends() {
+    const PACKET: usize = 32 << 10;
+    let behind_the_exit = |pieces: &[(u64, usize)], held: Duration| {
+        let script = Script::new().out("first").exit(3).holding_output(held);
+        pieces.iter().fold(script, |script, (pause, size)| script.after(ms(*pause)).out("x".repeat(*size)))
+    };
+    // Pieces behind the exit, how long the terminal is held, when the shell is over, what has come by then.
+    let cases = [
+        (&[(400, PACKET), (1500, PACKET), (1500, PACKET)][..], 3600, 3600, 5 + 3 * PACKET),
+        // A terminal gives no more than 4095 bytes at once, and a child goes on printing.
+        (
+            &[(400, PACKET), (1500, 4095), (200, 4095), (200, 4095)][..],
+            HOUR.as_millis() as u64,
+            2400,
+            5 + PACKET + 3 * 4095,
+        ),
+        (
+            &[(100, 4095), (100, 4095), (100, 4095), (300, 4095)][..],
+            HOUR.as_millis() as u64,
+            500,
+            5 + 3 * 4095,
+        ),
+    ];
+    for (pieces, held, over, printed) in cases {
+        let rig = rig(ScriptedHost::new().on_shell(behind_the_exit(pieces, ms(held))));
+        let session = rig.connect().await;
+        let shell = rig.open(&session).await;
+        assert_eq!(rig.engine.await_shell_bytes(&shell, 0, u64::MAX, HOUR).await, ShellWait::Ended);
+        assert_eq!((rig.now(), shell.history.mark().end), (ms(over), printed as u64), "{pieces:?}");
+        assert_eq!(
+            (shell_end(&shell), shell.ending.get().unwrap().facts.clone()),
+            (Reason::Completed, Some(Exit::Status(3)))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shell_that_is_closed_is_not_waited_for_longer_than_5_s_whatever_comes() {
+    let flood =
+        |script: Script| (0..40).fold(script, |script, _| script.out("x".repeat(32 << 10)).after(ms(500)));
+    let cases = [
+        // The close comes before the exit and behind it.
+        flood(Script::new().ignoring(&[Signal::Hup]).after(ms(1500)).exit(0)),
+        flood(Script::new().exit(0)),
+    ];
+    for script in cases {
+        let rig = rig(ScriptedHost::new().on_shell(script.never_closing()));
+        let session = rig.connect().await;
+        let shell = rig.open(&session).await;
+        rig.pass(SECOND).await;
+        assert_eq!(rig.engine.close_shell(&shell, Manner::HangUp, HOUR).await, CloseShell::Done);
+        assert_eq!((rig.now(), shell_end(&shell)), (6 * SECOND, Reason::ManualClose));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_shells_are_open_and_the_next_needs_a_place() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;

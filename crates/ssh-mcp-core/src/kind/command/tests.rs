@@ -101,6 +101,27 @@ fn what_the_server_still_holds_at_the_exit_is_waited_for() {
 }
 
 #[test]
+fn what_a_command_printed_before_it_was_ended_is_waited_for_but_not_for_long() {
+    for before in [vec![Input::Stop, killed("TERM")], vec![exit(0), Input::Stop]] {
+        let mut machine = Machine::new(Terminal::None, None);
+        for input in before {
+            machine.on(ms(0), input);
+        }
+        // Who still holds the output is killed in the meantime.
+        machine.on_output(ms(400), 32 << 10);
+        assert_eq!((machine.expects_output(), machine.poll_timeout()), (true, Some(ms(500))));
+        assert_eq!(machine.on(ms(500), Input::Tick), [Step::KillGroup]);
+        for (at, until) in [(1_000, 3_000), (2_900, 4_900), (4_800, 5_000)] {
+            machine.on_output(ms(at), 32 << 10);
+            assert_eq!(machine.poll_timeout(), Some(ms(until)));
+            assert_eq!(machine.on(ms(at), Input::NoGroup), []);
+        }
+        let steps = machine.on(ms(5_000), Input::Tick);
+        assert!(matches!(steps.as_slice(), [Step::Close, Step::Settle(_), Step::Leave]), "{steps:?}");
+    }
+}
+
+#[test]
 fn a_server_that_closes_without_a_status_ends_the_command() {
     let steps = run(Terminal::None, None, &[(5, Input::Closed)], 10_000);
     let (_, outcome) = settled(&steps);
