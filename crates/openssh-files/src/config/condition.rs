@@ -70,7 +70,6 @@ impl Condition {
                 Some(name) => (true, name),
                 None => (false, word.as_str()),
             };
-            let mut argument = |name| words.next_word().ok_or(Problem::CriterionArgument(name));
             let test = match name.to_ascii_lowercase().as_str() {
                 "all" if criteria.len() > 1 || !words.is_at_end() => return Err(Problem::MatchAll),
                 "all" => Test::All,
@@ -79,12 +78,14 @@ impl Condition {
                     mentions_final = true;
                     Test::SecondPass
                 }
-                "host" => Test::Host(argument("host")?.to_ascii_lowercase()),
-                "originalhost" => Test::OriginalHost(argument("originalhost")?.to_ascii_lowercase()),
-                "user" => Test::User(argument("user")?),
-                "localuser" => Test::LocalUser(argument("localuser")?),
+                "host" => Test::Host(argument(&mut words, "host")?.to_ascii_lowercase()),
+                "originalhost" => {
+                    Test::OriginalHost(argument(&mut words, "originalhost")?.to_ascii_lowercase())
+                }
+                "user" => Test::User(argument(&mut words, "user")?),
+                "localuser" => Test::LocalUser(argument(&mut words, "localuser")?),
                 "exec" => {
-                    let command = argument("exec")?;
+                    let command = argument(&mut words, "exec")?;
                     tokens::check(&command, Known::All)
                         .map_err(|error| Problem::Expand { keyword: "Match exec", error })?;
                     Test::Exec(command)
@@ -98,6 +99,10 @@ impl Condition {
             false => Ok((Condition::Match(criteria), mentions_final)),
         }
     }
+}
+
+fn argument(words: &mut MatchWords<'_>, criterion: &'static str) -> Result<String, Problem> {
+    words.next_word().ok_or(Problem::CriterionArgument(criterion))
 }
 
 /// True if the patterns of a `Host` line are for `host`; its case counts.

@@ -147,7 +147,8 @@ impl AlgorithmList {
             Some(("^", names)) => (Operation::Prefer, names),
             Some(_) | None => (Operation::Replace, text),
         };
-        let names: Vec<String> = names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let names: Vec<String> =
+            names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let is_key = matches!(kind, AlgorithmKind::HostKey | AlgorithmKind::PubkeyAccepted);
         let may_match = operation == Operation::Remove || is_key;
         let is_name = |name: &String| {
@@ -430,7 +431,8 @@ fn jumps(rest: &str) -> Result<Option<Jumps>, Problem> {
     let hop = |hop: &str| {
         let target = Target::split(hop).ok();
         // An address without brackets is refused here, where a port may follow.
-        target.filter(|_| hop.contains('[') || hop.matches(':').count() <= usize::from(hop.contains("://")) + 1)
+        target
+            .filter(|_| hop.contains('[') || hop.matches(':').count() <= usize::from(hop.contains("://")) + 1)
     };
     let hops: Option<Vec<Target>> = text.split(',').map(hop).collect();
     let hops = hops.ok_or_else(|| Problem::value("ProxyJump", text))?;

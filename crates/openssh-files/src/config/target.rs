@@ -86,7 +86,8 @@ impl Target {
 
 /// Fails for host names that could mean something to a shell, as OpenSSH does: `%h` may stand in a `ProxyCommand`.
 pub(super) fn check_host(host: &str) -> Result<(), TargetError> {
-    let is_bad = |c: char| c.is_ascii_control() || c.is_whitespace() || SHELL.contains(c) || "$\\".contains(c);
+    let is_bad =
+        |c: char| c.is_ascii_control() || c.is_whitespace() || SHELL.contains(c) || "$\\".contains(c);
     match host.is_empty() || host.starts_with('-') || host.contains(is_bad) {
         true => Err(TargetError::Host(host.to_owned())),
         false => Ok(()),
@@ -150,7 +151,9 @@ mod tests {
 
     #[test]
     fn texts_that_name_none() {
-        for text in ["", "me@", "@db", ":22", "[]", "ssh://", "ssh://a/b", "[::1", "ssh://%zz@a", "ssh://%00@a"] {
+        for text in
+            ["", "me@", "@db", ":22", "[]", "ssh://", "ssh://a/b", "[::1", "ssh://%zz@a", "ssh://%00@a"]
+        {
             assert!(Target::parse(text).is_err(), "{text:?}");
         }
         for text in ["db:0", "db:65536", "db:x", "db:1:2", "[db]22"] {

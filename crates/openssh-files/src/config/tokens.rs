@@ -150,7 +150,8 @@ fn tilde(text: &str, local: &Local<'_>) -> Result<String, ExpandError> {
 pub(super) fn check(text: &str, known: Known) -> Result<(), ExpandError> {
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        if character == '%' && !characters.next().is_some_and(|next| next == '%' || known.letters().contains(next))
+        if character == '%'
+            && !characters.next().is_some_and(|next| next == '%' || known.letters().contains(next))
         {
             return Err(ExpandError::Token(text.to_owned()));
         }
