@@ -327,7 +327,7 @@ impl Pass<'_> {
                 error,
             })
         };
-        let hop = |hop: &Target| {
+        let hop = |hop: &Target| -> Result<Target, ResolveError> {
             let user = hop.user.as_deref().map(expand).transpose()?;
             Ok(Target { user, host: expand(&hop.host)?, port: hop.port })
         };

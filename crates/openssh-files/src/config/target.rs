@@ -63,7 +63,7 @@ impl Target {
                 };
                 (host, port)
             }
-            None if address.parse::<Ipv6Addr>().is_ok() => (address, None),
+            None if is_ipv6(address) => (address, None),
             None => match address.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (address, None),
@@ -82,6 +82,11 @@ impl Target {
         };
         Ok(Target { user, host: host.to_owned(), port })
     }
+}
+
+/// True for an IPv6 address, with a zone or without.
+fn is_ipv6(text: &str) -> bool {
+    text.split_once('%').map_or(text, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
 }
 
 /// Fails for host names that could mean something to a shell, as OpenSSH does: `%h` may stand in a `ProxyCommand`.
