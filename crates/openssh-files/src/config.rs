@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | `load`, `glob` | files, what they include, who may own them |
 //! | `words`, `setting`, `condition` | one line: its words, what it sets, whom its block is for |
-//! | `resolve`, `tokens` | which lines count, in which order, and what `%h` and `~` stand for |
+//! | `resolve`, `options`, `tokens` | which lines count, in which order, and what `%h` and `~` stand for |
 //! | `resolved` | the answer, also in the form of `ssh -G` |
 //! | `target`, `overrides` | how hosts are written, and what a call lays before the files |
 
@@ -22,6 +22,7 @@ use std::sync::Arc;
 mod condition;
 mod glob;
 mod load;
+mod options;
 mod overrides;
 mod problem;
 mod resolve;

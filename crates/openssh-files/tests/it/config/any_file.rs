@@ -9,10 +9,8 @@ pub(crate) fn check(text: &[u8]) {
         Ok(config) => config,
         Err(error) => {
             assert!(!error.to_string().contains('\n'), "{error}");
-            match error {
-                LoadError::Line { at, .. } => assert!((1..=lines).contains(&at.line), "{at}"),
-                other => panic!("no file was read: {other}"),
-            }
+            let LoadError::Line { at, .. } = error else { panic!("no file was read: {error}") };
+            assert!((1..=lines).contains(&at.line), "{at}");
             return;
         }
     };
