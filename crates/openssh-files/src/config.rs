@@ -15,6 +15,38 @@
 //! | `resolve`, `options`, `tokens` | which lines count, in which order, and what `%h` and `~` stand for |
 //! | `resolved` | the answer, also in the form of `ssh -G` |
 //! | `target`, `overrides` | how hosts are written, and what a call lays before the files |
+//!
+//! ```
+//! use openssh_files::config::{Config, Local, Overrides, Proxy, Target};
+//!
+//! let config = Config::parse("config", b"
+//!     Host db*
+//!         HostName %h.example
+//!         ProxyJump bastion
+//!     Match host *.example user root
+//!         IdentityFile ~/.ssh/root@%h
+//! ")?;
+//! let local = Local {
+//!     home: "/home/me",
+//!     user: "me",
+//!     uid: 1000,
+//!     host_name: "laptop",
+//!     environment: &|_| None,
+//!     home_of: &|_| None,
+//!     exec: &|_| Ok(false),
+//! };
+//! let target = Target::parse("root@db1:2222")?;
+//! let mut call = Overrides::default();
+//! call.target(&target);
+//! call.arguments(["-C", "-o", "ConnectTimeout=5"])?;
+//! let resolved = config.resolve(&target.host, &call, &local)?;
+//! assert_eq!(resolved.host_name, "db1.example");
+//! assert_eq!(resolved.port, 2222);
+//! assert_eq!(resolved.identity_files[0].path.as_deref(), Ok("/home/me/.ssh/root@db1.example"));
+//! assert_eq!(resolved.proxy, Proxy::Jump(vec![Target::parse("bastion")?]));
+//! assert!(call.arguments(["-L", "8080:localhost:80"]).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;

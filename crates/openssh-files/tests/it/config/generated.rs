@@ -1,6 +1,6 @@
 //! Generated configurations, asked of this crate and of the real `ssh -G`: the same cases in every run.
 //!
-//! `SSH_CONFIG_CASES` asks for more of them.
+//! `SSH_CONFIG_CASES` asks for more of them, `SSH_CONFIG_SEED` for others.
 
 use openssh_files::config::Overrides;
 use proptest::prelude::*;
@@ -82,10 +82,12 @@ fn generated_files_resolve_as_with_ssh() {
     if !oracle::is_there() {
         return;
     }
-    let cases = std::env::var("SSH_CONFIG_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(500);
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let cases = number("SSH_CONFIG_CASES").unwrap_or(1000);
+    let seed = number("SSH_CONFIG_SEED").unwrap_or(4);
     let settings = ProptestConfig {
         cases,
-        rng_seed: RngSeed::Fixed(4),
+        rng_seed: RngSeed::Fixed(seed.into()),
         failure_persistence: None,
         max_shrink_iters: 2000,
         ..ProptestConfig::default()
