@@ -58,6 +58,12 @@ pub(super) fn arguments(text: &str) -> Option<Vec<String>> {
 }
 
 fn argument(text: &str) -> Option<(String, &str)> {
+    // Most words are nothing but letters.
+    let plain = text.bytes().position(|byte| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'\\'));
+    let (start, rest) = text.split_at_checked(plain.unwrap_or(text.len()))?;
+    if !rest.starts_with(['"', '\'', '\\']) {
+        return Some((start.to_owned(), rest));
+    }
     let mut word = String::new();
     let mut quote = None;
     let mut characters = text.chars();
