@@ -16,6 +16,7 @@
 #[expect(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../it/client.rs"]
 mod client;
+mod config;
 mod push;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
@@ -69,6 +70,9 @@ fn main() {
         }
         if run("http") {
             http();
+        }
+        if run("config") {
+            config::resolve();
         }
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),

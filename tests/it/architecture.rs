@@ -17,7 +17,10 @@ const WORKSPACE: &[(&str, &[&str])] = &[
     ("ssh-mcp-core", &[]),
     ("ssh-mcp-engine", &["ssh-mcp-core"]),
     ("ssh-mcp-handler", &["ssh-mcp-core", "ssh-mcp-engine"]),
-    ("ssh-mcp-server", &["ssh-mcp-core", "ssh-mcp-engine", "ssh-mcp-handler", "ssh-mcp-ssh"]),
+    (
+        "ssh-mcp-server",
+        &["openssh-files", "ssh-mcp-core", "ssh-mcp-engine", "ssh-mcp-handler", "ssh-mcp-ssh"],
+    ),
     ("ssh-mcp-ssh", &["openssh-files", "ssh-mcp-core"]),
     ("ssh-mcp-testkit", &["ssh-mcp-core"]),
     ("ssh-mcp-tests", &[]),

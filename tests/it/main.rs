@@ -13,6 +13,8 @@ mod fixture;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod print_target;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 #[path = "../sshd/mod.rs"]

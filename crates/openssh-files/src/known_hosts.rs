@@ -17,6 +17,7 @@ mod key;
 mod line;
 mod name;
 
+pub use crate::Location;
 pub use append::{AppendError, Hashing, Learnt, append};
 pub use key::{HostKey, HostKeyError};
 pub use name::{HostName, HostNameError};
@@ -57,15 +58,6 @@ pub enum Verdict {
     },
     /// A line marked `@revoked` names this key for this host: refused under every policy.
     Revoked(Location),
-}
-
-/// A line of a file; prints as `file:line`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
-    /// Path of the file, as it was given.
-    pub file: PathBuf,
-    /// Number of the line, from 1; comments and blank lines count.
-    pub line: usize,
 }
 
 /// Why a known_hosts file could not be read; a missing file is none of them.
@@ -205,12 +197,6 @@ impl KnownHosts {
     }
 }
 
-impl std::fmt::Display for Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
-
 /// A line and where it stands.
 #[derive(Debug)]
 struct Entry {
@@ -230,8 +216,8 @@ impl Entry {
 /// Asked before a file is opened: opening a pipe nobody writes to would wait for ever. Devices are let through, because
 /// `/dev/null` is a common way to say "none".
 fn check_kind(path: &Path) -> Result<(), ReadError> {
-    let kind = std::fs::metadata(path).map_err(|source| io_error(path, source))?.file_type();
-    if is_pipe(kind) || kind.is_dir() {
+    let metadata = std::fs::metadata(path).map_err(|source| io_error(path, source))?;
+    if crate::cannot_hold_lines(&metadata) {
         return Err(ReadError::NotAFile { path: path.to_owned() });
     }
     Ok(())
@@ -248,17 +234,6 @@ fn content(file: &File, path: &Path) -> Result<Vec<u8>, ReadError> {
 
 fn io_error(path: &Path, source: io::Error) -> ReadError {
     ReadError::Io { path: path.to_owned(), source }
-}
-
-#[cfg(unix)]
-fn is_pipe(kind: std::fs::FileType) -> bool {
-    use std::os::unix::fs::FileTypeExt as _;
-    kind.is_fifo() || kind.is_socket()
-}
-
-#[cfg(not(unix))]
-fn is_pipe(_: std::fs::FileType) -> bool {
-    false
 }
 
 fn push_once(types: &mut Vec<&'static str>, algorithm: &'static str) {

@@ -7,6 +7,7 @@
 //!
 //! | Module | Holds |
 //! | --- | --- |
+//! | [`config`] | what the client's configuration says about a host: the user's file, the system's, and a call's own options |
 //! | [`known_hosts`] | which host has shown which key: look a key up, learn a new one |
 //!
 //! Deliberately absent: host certificates (lines marked `@cert-authority` are read and never vouch for a plain key, which
@@ -54,4 +55,39 @@
 
 mod pattern;
 
+pub mod config;
 pub mod known_hosts;
+
+use std::fs::Metadata;
+use std::path::PathBuf;
+
+/// A line of a file; prints as `file:line`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Path of the file, as it was given.
+    pub file: PathBuf,
+    /// Number of the line, from 1; comments and blank lines count.
+    pub line: usize,
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// True for a directory, pipe or socket. Devices are let through, because `/dev/null` is a common way to say "none".
+fn cannot_hold_lines(metadata: &Metadata) -> bool {
+    metadata.is_dir() || is_pipe(metadata.file_type())
+}
+
+#[cfg(unix)]
+fn is_pipe(kind: std::fs::FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    kind.is_fifo() || kind.is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: std::fs::FileType) -> bool {
+    false
+}

@@ -1,6 +1,7 @@
 //! Host patterns as ssh_config(5) describes them under PATTERNS: `*`, `?`, comma lists and `!`.
 //!
-//! Works on bytes, because the files it serves promise no encoding. Both sides must be in lower case already.
+//! Works on bytes, because the files it serves promise no encoding. Where case does not count, both sides must be in lower
+//! case already.
 //! Not here: character classes and escapes, which OpenSSH does not have either.
 
 /// True if some pattern of the comma-separated `list` matches `text` and no negated one does.
@@ -29,7 +30,7 @@ pub(crate) fn list_matches(list: &[u8], text: &[u8]) -> bool {
 /// True if `pattern` covers all of `text`; `*` stands for any run of bytes, `?` for one.
 ///
 /// Keeps one point to come back to instead of recursing, so a row of stars costs at most the product of both lengths.
-fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern.split_first(), text.split_first()) {

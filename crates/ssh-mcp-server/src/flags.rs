@@ -50,6 +50,12 @@ pub struct Common {
     /// Check every setting and leave: 0 if all are sound, else 2 and a list of problems
     #[arg(long, conflicts_with = "print_config")]
     pub check_config: bool,
+    /// Print what the SSH client's configuration says about this host, as ssh -G does, and leave
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["print_config", "check_config"])]
+    pub print_target: Option<String>,
+    /// Read this file for it instead of ~/.ssh/config and the system's; none reads none
+    #[arg(long, value_name = "PATH", requires = "print_target")]
+    pub ssh_config_file: Option<PathBuf>,
 }
 
 impl Common {

@@ -3,6 +3,7 @@
 //! | Module | Holds |
 //! | --- | --- |
 //! | [`flags`], [`sources`] | command line, environment and file become one set of settings |
+//! | `user`, `print_target` | who runs this, and what his SSH configuration says about a host |
 //! | [`telemetry`] | the log |
 //! | [`signals`] | requests to stop |
 //! | [`stdio`], [`http`] | the fronts |
@@ -12,10 +13,12 @@
 
 pub mod flags;
 pub mod http;
+mod print_target;
 pub mod signals;
 pub mod sources;
 pub mod stdio;
 pub mod telemetry;
+mod user;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

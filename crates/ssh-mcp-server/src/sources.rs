@@ -16,6 +16,7 @@ use ssh_mcp_core::settings::{Binary, Entry, Origin, Outcome, Settings, Severity}
 use ssh_mcp_core::target_names;
 
 use crate::flags::Flags;
+use crate::print_target::print_target;
 use crate::telemetry::{self, Colour, Stream};
 use env_file::EnvFile;
 
@@ -141,7 +142,8 @@ pub enum Start<F> {
     Leave(ExitCode),
 }
 
-/// Reads command line and settings of this process; answers `--help`, `--version`, `--print-config` and `--check-config`.
+/// Reads command line and settings of this process; answers `--help`, `--version`, `--print-config`, `--check-config` and
+/// `--print-target`.
 ///
 /// Answers go to standard output, complaints to standard error.
 pub fn start<F: Flags>() -> Start<F> {
@@ -170,6 +172,18 @@ pub fn start_with<F: Flags>(
             return leave(code);
         }
     };
+    if let Some(host) = &flags.common().print_target {
+        return match print_target(host, flags.common().ssh_config_file.as_deref(), surroundings) {
+            Ok(lines) => {
+                let _ = answers.write_all(lines.as_bytes());
+                leave(0)
+            }
+            Err(error) => {
+                let _ = writeln!(complaints, "error: {error}");
+                leave(EXIT_USAGE)
+            }
+        };
+    }
     let loaded = match load(&flags, surroundings) {
         Ok(loaded) => loaded,
         Err(errors) => {

@@ -7,6 +7,7 @@
 //! | `dial`, `line` | TCP: every address of a name, and a socket that can be cut |
 //! | `host_key`, `handler` | whom we talk to, and what russh calls us for |
 //! | `connection` | one connection: what is agreed on, how it ends |
+//! | `algorithms` | what a configuration can choose from |
 //! | `key_file`, `auth` | logging in |
 //! | `places`, `pool` | the connections of one link, and which one a channel goes to |
 //! | `channel` | one channel |
@@ -14,6 +15,7 @@
 //!
 //! No type of russh leaves this crate. Not here: retries (the engine's), ssh_config, jump hosts, SFTP.
 
+mod algorithms;
 mod auth;
 mod channel;
 mod connection;
@@ -26,6 +28,8 @@ mod line;
 mod places;
 mod pool;
 mod tasks;
+
+pub use algorithms::offer;
 
 use std::path::PathBuf;
 

@@ -6,6 +6,8 @@ mod any_file;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod keys;
