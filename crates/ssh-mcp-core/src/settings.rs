@@ -19,7 +19,7 @@ pub use form::{Bind, Form, Listen, Token};
 pub use quantity::{Bounds, Quantity, Unit};
 pub use reader::{Entry, Origin, Outcome, Problem, Severity};
 pub use row::{Alias, Binary, Effect, Row};
-pub use words::{HostKeyChecking, LogFormat, Words};
+pub use words::{HostKeyChecking, LegacyTools, LogFormat, Words};
 
 use crate::{lane::LagPolicy, target::Compression};
 
@@ -101,6 +101,8 @@ settings! {
     structured_content: bool = HS, "SSH_MCP_STRUCTURED_CONTENT", switch(true), ;
     /// Which tools exist.
     toolsets: Vec<String> = HS, "SSH_MCP_TOOLSETS", list("all"), ;
+    /// Tools of an older system, under its names and with its arguments and fields, in place of this version's.
+    legacy_tools: LegacyTools = HST, "SSH_MCP_LEGACY_TOOLS", choice(LegacyTools::Off), ;
 
 "Shells":
     /// An unobserved shell without input and output for this long is closed.

@@ -64,19 +64,40 @@ fn with_defaults(mut schema: JsonObject, defaults: Vec<(&'static str, Value)>) -
 /// The first rule that is broken; the failure carries the warnings.
 pub(crate) fn parse<A: Arguments>(
     schema: &JsonObject,
-    mut arguments: JsonObject,
+    arguments: JsonObject,
 ) -> Result<(A, Vec<Warned>), Failure> {
-    // A model that writes null means "not given".
-    arguments.retain(|_, value| !value.is_null());
-    let warnings = unknown_fields(schema, &arguments);
-    if let Err(Broken { field, rule, message }) = check(schema, &arguments) {
-        let finer = A::CODES.iter().find(|(name, broken, _)| *name == top(&field) && *broken == rule);
-        let code = finer.map_or(Code::InvalidArgument, |(_, _, code)| *code);
-        return Err(Failure::new(code, message).with_warnings(warnings));
-    }
+    let (arguments, warnings) = checked(schema, arguments, A::CODES)?;
     match serde_json::from_value(Value::Object(arguments)) {
         Ok(args) => Ok((args, warnings)),
         Err(error) => Err(Failure::argument(error.to_string()).with_warnings(warnings)),
+    }
+}
+
+/// The arguments that were given, held to a schema; the warnings name fields it does not know, unless it refuses them.
+///
+/// # Errors
+/// The first rule that is broken; the failure carries the warnings.
+pub(crate) fn checked(
+    schema: &JsonObject,
+    mut arguments: JsonObject,
+    codes: &[(&str, Rule, Code)],
+) -> Result<(JsonObject, Vec<Warned>), Failure> {
+    // A model that writes null means "not given".
+    arguments.retain(|_, value| !value.is_null());
+    let unknown = unknown_fields(schema, &arguments);
+    if schema.get("additionalProperties") == Some(&Value::Bool(false))
+        && let Some(unknown) = unknown.first()
+    {
+        return Err(Failure::argument(unknown.refused()));
+    }
+    let warnings = unknown.into_iter().map(Unknown::ignored).collect();
+    match check(schema, &arguments) {
+        Ok(()) => Ok((arguments, warnings)),
+        Err(Broken { field, rule, message }) => {
+            let finer = codes.iter().find(|(name, broken, _)| *name == top(&field) && *broken == rule);
+            let code = finer.map_or(Code::InvalidArgument, |(_, _, code)| *code);
+            Err(Failure::new(code, message).with_warnings(warnings))
+        }
     }
 }
 
@@ -101,20 +122,44 @@ pub(crate) fn shown(field: &str, value: &Value) -> String {
 const SECRET: &[&str] =
     &["password", "key_passphrase", "env", "input", "input_base64", "data", "data_base64"];
 
-fn unknown_fields(schema: &JsonObject, arguments: &JsonObject) -> Vec<Warned> {
+/// A field that a schema does not have.
+struct Unknown<'a> {
+    shown: String,
+    nearest: Option<&'a str>,
+    /// The tool takes no arguments at all.
+    takes_none: bool,
+}
+
+impl Unknown<'_> {
+    fn ignored(self) -> Warned {
+        let shown = &self.shown;
+        let msg = match (self.nearest, self.takes_none) {
+            (Some(nearest), _) => {
+                format!("{shown} is no field of this tool and was ignored; the nearest is {nearest}")
+            }
+            (None, false) => format!("{shown} is no field of this tool and was ignored"),
+            (None, true) => format!("{shown} was ignored: this tool takes no arguments"),
+        };
+        Warned::new(Warning::UnknownField, msg).with_field(self.shown)
+    }
+
+    fn refused(&self) -> String {
+        let shown = &self.shown;
+        match self.nearest {
+            Some(nearest) => format!("{shown} is no argument of this tool; the nearest is {nearest}"),
+            None => format!("{shown} is no argument of this tool"),
+        }
+    }
+}
+
+fn unknown_fields<'a>(schema: &'a JsonObject, arguments: &JsonObject) -> Vec<Unknown<'a>> {
     let known: Vec<&str> = schema::properties(schema).map(|(name, _)| name.as_str()).collect();
     let unknown = arguments.keys().filter(|name| !known.contains(&name.as_str()));
     unknown
-        .map(|name| {
-            let shown = text::cut(&text::one_line(name), 80).into_owned();
-            let msg = match (nearest_field(name, &known), known.is_empty()) {
-                (Some(nearest), _) => {
-                    format!("{shown} is no field of this tool and was ignored; the nearest is {nearest}")
-                }
-                (None, false) => format!("{shown} is no field of this tool and was ignored"),
-                (None, true) => format!("{shown} was ignored: this tool takes no arguments"),
-            };
-            Warned::new(Warning::UnknownField, msg).with_field(shown)
+        .map(|name| Unknown {
+            shown: text::cut(&text::one_line(name), 80).into_owned(),
+            nearest: nearest_field(name, &known),
+            takes_none: known.is_empty(),
         })
         .collect()
 }

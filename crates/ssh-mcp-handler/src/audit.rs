@@ -12,7 +12,6 @@ use ssh_mcp_core::{
 };
 
 use crate::{
-    call::Request,
     cx::Cx,
     failure::Failure,
     reply::Reply,
@@ -41,13 +40,12 @@ struct Subject {
 
 impl Audit {
     /// The line to be, for a tool that changes something.
-    pub(crate) fn of(row: &Row, request: &Request<'_>) -> Option<Self> {
+    pub(crate) fn of(row: &Row, arguments: &JsonObject, peer: &str) -> Option<Self> {
         (row.effect != Effect::ReadOnly).then(|| Self {
             tool: row.name,
-            peer: request.peer.to_owned(),
-            asked: Subject::of(&request.arguments),
-            command: text_of(&request.arguments, "command")
-                .map(|command| text::cut(&command, 200).into_owned()),
+            peer: peer.to_owned(),
+            asked: Subject::of(arguments),
+            command: text_of(arguments, "command").map(|command| text::cut(&command, 200).into_owned()),
         })
     }
 

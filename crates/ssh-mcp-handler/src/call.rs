@@ -14,13 +14,14 @@ use ssh_mcp_core::target_names;
 
 use crate::{
     audit::Audit,
-    catalogue::{Entry, NoTool},
+    catalogue::{Entry, Face, NoTool},
     cx::Cx,
     failure::Failure,
     idempotency::{self, Claim, Idempotency},
+    legacy,
     progress::{Beat, EVERY_5_S, Waiting},
     reply::{Nonce, Reply},
-    tools::Key,
+    tools::{Key, Row},
 };
 
 /// What a client asks for.
@@ -44,16 +45,16 @@ pub(crate) async fn call(
     keys: &Idempotency,
     request: Request<'_>,
 ) -> Result<CallToolResult, ErrorData> {
-    let form = cx.catalogue.form();
     let entry = match cx.catalogue.find(request.tool) {
         Ok(entry) => entry,
-        Err(NoTool::LeftOut(row, failure)) => return Ok(failure.into_result(row.name, form)),
+        Err(NoTool::LeftOut(face, failure)) => return Ok(face.error(*failure, cx.catalogue.form())),
         Err(NoTool::Unknown) => {
             let name = ssh_mcp_core::text::cut(request.tool, 80).into_owned();
             return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));
         }
     };
-    let tool = entry.row.name;
+    let tool = entry.face.name();
+    let refused = |failure: Failure| entry.face.error(failure, cx.catalogue.form());
     let key = match (entry.row.key, request.key) {
         (Key::Ignored, _) | (Key::Honoured, None) => None,
         (Key::Honoured, Some(value)) => match value.as_str() {
@@ -62,7 +63,7 @@ pub(crate) async fn call(
             None => {
                 let shown = crate::args::shown("idempotency_key", value);
                 let reason = format!("_meta.idempotency_key must be a text of 1 to 256 bytes; got {shown}");
-                return Ok(Failure::argument(reason).into_result(tool, form));
+                return Ok(refused(Failure::argument(reason)));
             }
         },
     };
@@ -70,7 +71,7 @@ pub(crate) async fn call(
         return Ok(run(cx, entry, request).await);
     };
     match keys.claim(&cx.owner, tool, key, &request.arguments, cx.engine.clock().now()) {
-        Claim::Refuse(failure) => Ok(failure.into_result(tool, form)),
+        Claim::Refuse(failure) => Ok(refused(failure)),
         Claim::Replay(result) => Ok(CallToolResult::clone(&result)),
         Claim::Run(duty) => {
             let result = run(cx, entry, request).await;
@@ -86,24 +87,46 @@ pub(crate) async fn call(
             let waited = cx.progress.while_waiting(EVERY_5_S, idempotency::outcome(&wait), beat).await;
             Ok(match waited {
                 Waiting::Done(Ok(result)) => CallToolResult::clone(&result),
-                Waiting::Done(Err(failure)) => failure.into_result(tool, form),
-                Waiting::Cancelled => Failure::new(
+                Waiting::Done(Err(failure)) => refused(failure),
+                Waiting::Cancelled => refused(Failure::new(
                     ssh_mcp_core::code::Code::IdempotencyInProgress,
                     "the first call with this key still runs",
-                )
-                .into_result(tool, form),
+                )),
             })
         }
     }
 }
 
-/// Runs the tool, and logs what it did to whom.
+/// Runs the tool behind the face the client sees.
 async fn run(cx: &Cx, entry: &Entry, request: Request<'_>) -> CallToolResult {
-    let row = entry.row;
+    let Request { arguments, peer, .. } = request;
+    let form = cx.catalogue.form();
+    let outcome = match entry.face {
+        Face::New(row) => perform(cx, row, &entry.input, arguments, peer)
+            .await
+            .map(|reply| reply.into_result(row.name, form)),
+        Face::Old(old) => {
+            legacy::run(cx, old, &entry.input, arguments, peer).await.map(|shown| shown.into_result(form))
+        }
+    };
+    outcome.unwrap_or_else(|failure| entry.face.error(failure, form))
+}
+
+/// Runs a tool, and logs what it did to whom.
+///
+/// # Errors
+/// Those of the tool, and `INTERNAL_ERROR` for its panic.
+pub(crate) async fn perform(
+    cx: &Cx,
+    row: &'static Row,
+    input: &JsonObject,
+    arguments: JsonObject,
+    peer: &str,
+) -> Result<Reply, Failure> {
     let started = cx.engine.clock().now();
-    let audit = Audit::of(row, &request);
-    let ran = unwinding((row.call.run)(cx, &entry.input, request.arguments)).await;
-    let outcome: Result<Reply, Failure> = ran.unwrap_or_else(|Panicked| {
+    let audit = Audit::of(row, &arguments, peer);
+    let ran = unwinding((row.call.run)(cx, input, arguments)).await;
+    let outcome = ran.unwrap_or_else(|Panicked| {
         let correlation = Nonce::fresh().to_string();
         tracing::error!(target: target_names::MAIN, tool = row.name, correlation, "a tool call panicked");
         Err(Failure::internal(&correlation))
@@ -112,10 +135,7 @@ async fn run(cx: &Cx, entry: &Entry, request: Request<'_>) -> CallToolResult {
         let duration: Duration = cx.engine.clock().now().saturating_sub(started);
         audit.log(cx, &outcome, duration);
     }
-    match outcome {
-        Ok(reply) => reply.into_result(row.name, cx.catalogue.form()),
-        Err(failure) => failure.into_result(row.name, cx.catalogue.form()),
-    }
+    outcome
 }
 
 /// The work panicked; where is logged by the panic itself.

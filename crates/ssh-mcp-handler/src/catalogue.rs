@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rmcp::model::{JsonObject, Tool};
+use rmcp::model::{CallToolResult, JsonObject, Tool};
 use ssh_mcp_core::{
     code::Code,
     settings::Settings,
@@ -15,6 +15,7 @@ use ssh_mcp_core::{
 
 use crate::{
     failure::Failure,
+    legacy,
     reply::{self, Form},
     schema,
     tools::{self, Effect, Row, Set},
@@ -26,47 +27,129 @@ pub(crate) struct Catalogue {
     listed: Vec<&'static Row>,
     /// Made at the first request that needs them, so that a start costs nothing.
     entries: OnceLock<Vec<Entry>>,
+    /// The tools that are shown in place of those, if the operator wants an older system's.
+    old: OnceLock<Vec<Entry>>,
 }
 
-/// A listed tool.
+/// A tool that can be called.
 pub(crate) struct Entry {
-    /// The row.
+    /// What a client sees of it.
+    pub(crate) face: Face,
+    /// The row behind it: what it does to the world, and whether it honours an idempotency key.
     pub(crate) row: &'static Row,
     /// The schema of its arguments.
     pub(crate) input: Arc<JsonObject>,
+}
+
+/// What a client sees of a tool.
+#[derive(Clone, Copy)]
+pub(crate) enum Face {
+    /// The tool itself.
+    New(&'static Row),
+    /// A tool of an older system.
+    Old(&'static legacy::Tool),
+}
+
+impl Face {
+    /// The name it is called by.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::New(row) => row.name,
+            Self::Old(tool) => tool.name,
+        }
+    }
+
+    /// What it is said to do.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::New(row) => row.description,
+            Self::Old(tool) => tool.description,
+        }
+    }
+
+    /// Its name for people.
+    fn title(self) -> &'static str {
+        match self {
+            Self::New(row) => row.title,
+            Self::Old(tool) => tool.title,
+        }
+    }
+
+    /// The schema of its answers.
+    fn output(self) -> JsonObject {
+        match self {
+            Self::New(row) => reply::or_error((row.call.output)(row.name)),
+            Self::Old(tool) => tool.output(),
+        }
+    }
+
+    /// A failure in its own words.
+    pub(crate) fn error(self, failure: Failure, form: Form) -> CallToolResult {
+        match self {
+            Self::New(row) => failure.into_result(row.name, form),
+            Self::Old(tool) => tool.error(failure, form),
+        }
+    }
 }
 
 impl Catalogue {
     /// The catalogue under these settings; names in `SSH_MCP_TOOLSETS` that mean nothing are passed over.
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         let (listed, _) = listed(&settings.toolsets);
-        Self { settings, listed, entries: OnceLock::new() }
+        Self { settings, listed, entries: OnceLock::new(), old: OnceLock::new() }
     }
 
-    /// Whether a tool is listed.
+    /// Whether a tool of this version is listed.
     pub(crate) fn has(&self, tool: &str) -> bool {
-        self.listed.iter().any(|row| row.name == tool)
+        !self.is_legacy() && self.listed.iter().any(|row| row.name == tool)
     }
 
-    /// The listed rows, in order.
-    pub(crate) fn rows(&self) -> &[&'static Row] {
-        &self.listed
+    /// How many tools are listed.
+    pub(crate) fn count(&self) -> usize {
+        if self.is_legacy() { self.entries().len() } else { self.listed.len() }
+    }
+
+    /// Whether an older system's tools are listed in place of this version's.
+    pub(crate) fn is_legacy(&self) -> bool {
+        legacy::tools(self.settings.legacy_tools).is_some()
     }
 
     /// The listed tools, in order.
     pub(crate) fn entries(&self) -> &[Entry] {
-        let entry = |row: &&'static Row| Entry { row, input: Arc::new((row.call.input)(&self.settings)) };
+        let Some(tools) = legacy::tools(self.settings.legacy_tools) else { return self.own_entries() };
+        self.old.get_or_init(|| {
+            let entry = |tool: &&'static legacy::Tool| {
+                let calls: Option<Vec<&Entry>> = tool.calls.iter().map(|name| self.own(name)).collect();
+                let first = *calls?.first()?;
+                let input = Arc::new(tool.input(&first.input)?);
+                Some(Entry { face: Face::Old(tool), row: first.row, input })
+            };
+            tools.iter().filter_map(entry).collect()
+        })
+    }
+
+    /// A tool of this version that the operator has not left out, listed or not.
+    pub(crate) fn own(&self, name: &str) -> Option<&Entry> {
+        self.own_entries().iter().find(|entry| entry.row.name == name)
+    }
+
+    fn own_entries(&self) -> &[Entry] {
+        let entry = |row: &&'static Row| Entry {
+            face: Face::New(row),
+            row,
+            input: Arc::new((row.call.input)(&self.settings)),
+        };
         self.entries.get_or_init(|| self.listed.iter().map(entry).collect())
     }
 
     /// A tool as `tools/list` shows it; not kept, because a client asks once and the schemas of answers are large.
     pub(crate) fn shown(&self, entry: &Entry) -> Tool {
-        let row = entry.row;
-        let tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&entry.input)))
-            .with_title(row.title)
-            .with_annotations(row.annotations());
+        let input = Arc::new(schema::shown(&entry.input));
+        let tool = Tool::new(entry.face.name(), entry.face.description(), input)
+            .with_annotations(entry.row.annotations());
+        let tool = tool.with_title(entry.face.title());
         match self.form() {
-            Form::Both => tool.with_raw_output_schema(Arc::new(reply::or_error((row.call.output)(row.name)))),
+            Form::Both => tool.with_raw_output_schema(Arc::new(entry.face.output())),
             Form::Text => tool,
         }
     }
@@ -94,15 +177,28 @@ impl Catalogue {
     /// # Errors
     /// [`NoTool::Unknown`] if this build has none, [`NoTool::LeftOut`] if the operator left it out.
     pub(crate) fn find(&self, name: &str) -> Result<&Entry, NoTool> {
-        if let Some(entry) = self.entries().iter().find(|entry| entry.row.name == name) {
+        if let Some(entry) = self.entries().iter().find(|entry| entry.face.name() == name) {
             return Ok(entry);
         }
-        let row = tools::rows().find(|row| row.name == name).ok_or(NoTool::Unknown)?;
+        let row = |name: &str| tools::rows().find(|row| row.name == name);
+        let (face, row) = match legacy::tools(self.settings.legacy_tools) {
+            None => row(name).map(|row| (Face::New(row), row)).ok_or(NoTool::Unknown)?,
+            Some(old) => {
+                let since = legacy::renamed(self.settings.legacy_tools, name);
+                if let Some(entry) = since.and_then(|name| self.own(&name)) {
+                    return Ok(entry);
+                }
+                let tool = old.iter().find(|tool| tool.name == name).ok_or(NoTool::Unknown)?;
+                let left_out = |name: &&&str| row(name).is_some() && self.own(name).is_none();
+                let missing = tool.calls.iter().find(left_out).and_then(|name| row(name));
+                (Face::Old(tool), missing.ok_or(NoTool::Unknown)?)
+            }
+        };
         let set = row.sets.first().map_or("all", |set| set.as_str());
         let failure =
             Failure::new(Code::FeatureDisabled, format!("{name} is left out of this server's tool sets"))
                 .with_context(format!("set={set}"));
-        Err(NoTool::LeftOut(row, Box::new(failure)))
+        Err(NoTool::LeftOut(face, Box::new(failure)))
     }
 }
 
@@ -110,8 +206,8 @@ impl Catalogue {
 pub(crate) enum NoTool {
     /// This build has none of that name.
     Unknown,
-    /// The operator left it out; what to answer.
-    LeftOut(&'static Row, Box<Failure>),
+    /// The operator left it out; what to answer, as what.
+    LeftOut(Face, Box<Failure>),
 }
 
 /// A word in `SSH_MCP_TOOLSETS` that names neither a set nor a tool.

@@ -6,16 +6,19 @@ use std::fmt::Write as _;
 
 use ssh_mcp_core::uri;
 
-use crate::catalogue::Catalogue;
+use crate::{catalogue::Catalogue, legacy};
 
 /// The text of `instructions`.
 pub(crate) fn instructions(catalogue: &Catalogue) -> String {
+    if catalogue.is_legacy() {
+        return legacy::INSTRUCTIONS.to_owned();
+    }
     let schemes: Vec<&str> = catalogue.schemes().map(|row: &uri::Row| row.name).collect();
     let mut text = format!(
         "Works on other machines over SSH: {} tools, {} kinds of resources ({}). Each answer is a text block and the \
          same facts as structured content. Ids end in _ID. NEXT lists the calls that make sense, ids filled in; HINT \
          and WARN lines matter.\n",
-        catalogue.rows().len(),
+        catalogue.count(),
         schemes.len(),
         schemes.join(", "),
     );

@@ -15,6 +15,7 @@ mod cx;
 mod failure;
 mod idempotency;
 mod instructions;
+mod legacy;
 mod next;
 mod outlet;
 mod progress;
@@ -358,7 +359,7 @@ impl ServerHandler for Handler {
     fn get_tool(&self, name: &str) -> Option<Tool> {
         // The SDK wants the schema of the arguments, at each call.
         let entry = self.shared.catalogue.find(name).ok()?;
-        Some(Tool::new(entry.row.name, entry.row.description, Arc::clone(&entry.input)))
+        Some(Tool::new(entry.face.name(), entry.face.description(), Arc::clone(&entry.input)))
     }
 
     async fn call_tool(

@@ -55,6 +55,24 @@ impl Progress {
         Self { to, cancelled, told: AtomicU64::new(0) }
     }
 
+    /// The same progress for a part of the request that may be given up before the request is: also when `enough` is
+    /// cancelled, which is to be a [`child`](Self::child) of the request's own.
+    pub(crate) fn until(&self, enough: CancellationToken) -> Self {
+        // Relaxed: as in `tell`.
+        let told = AtomicU64::new(self.told.load(Ordering::Relaxed));
+        Self { to: self.to.clone(), cancelled: enough, told }
+    }
+
+    /// Is cancelled with the request, and can be cancelled before it.
+    pub(crate) fn child(&self) -> CancellationToken {
+        self.cancelled.child_token()
+    }
+
+    /// Whether the client has called the request off.
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+
     /// Waits for `work` and tells of it every `period`. When the client calls the request off, `work` is dropped: whoever
     /// wants it to go on hands in a wait, not the work itself.
     pub(crate) async fn while_waiting<T>(

@@ -83,6 +83,24 @@ impl Words for HostKeyChecking {
     ];
 }
 
+/// Whose tool names and fields clients are shown in place of this version's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegacyTools {
+    /// Nobody's.
+    Off,
+    /// Those of 001.
+    V001,
+    /// Those of 002.
+    V002,
+    /// Those of 003.
+    V003,
+}
+
+impl Words for LegacyTools {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("001", Self::V001), ("002", Self::V002), ("003", Self::V003)];
+}
+
 /// Form of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

@@ -1,0 +1,123 @@
+//! The tools of older systems, as their clients call them.
+
+use super::*;
+use crate::{http::Product, web::Web};
+
+const LEGACY: &str = "SSH_MCP_LEGACY_TOOLS";
+
+async fn client(system: &str) -> McpClient {
+    McpClient::spawn(Era::LEGACY_2025_11, &binary("ssh-mcp-stdio"), &[], &[(LEGACY, system)]).await
+}
+
+/// A call that works, whose text is the same object.
+async fn ok(client: &McpClient, tool: &str, arguments: Value) -> Value {
+    let answer = client.call(tool, arguments).await;
+    assert!(!answer.is_error, "{tool}: {}", answer.text);
+    assert_eq!(serde_json::from_str::<Value>(&answer.text).unwrap(), answer.structured, "{tool}");
+    answer.structured
+}
+
+fn asked(server: &OpenSshd) -> Value {
+    login(server, User::Tester, ClientKey::Ed25519)
+}
+
+fn names(listed: &Value) -> Vec<String> {
+    listed["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_legacy_client_of_001_does_its_whole_job() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let client = client("001").await;
+    let listed = names(&client.request("tools/list", json!({})).await.unwrap());
+    assert!(
+        listed.contains(&"ssh_execute_async".to_owned()) && !listed.contains(&"ssh_exec".to_owned()),
+        "{listed:?}"
+    );
+
+    let connected = ok(&client, "ssh_connect", asked(&server)).await;
+    assert_eq!((&connected["authenticated"], &connected["retry_attempts"]), (&json!(true), &json!(0)));
+    let session = &connected["session_id"];
+    let run = json!({"session_id": session, "command": "echo out; echo err >&2; exit 4"});
+    let ran = ok(&client, "ssh_execute", run).await;
+    assert_eq!(
+        (&ran["stdout"], &ran["stderr"], &ran["exit_code"]),
+        (&json!("out\n"), &json!("err\n"), &json!(4))
+    );
+
+    let start = async |command: &str| {
+        let start = json!({"session_id": session, "command": command});
+        ok(&client, "ssh_execute_async", start).await["command_id"].clone()
+    };
+    let (short, long) = (start("seq 3").await, start("echo up; sleep 300").await);
+    let read = json!({"command_id": short, "wait": true, "wait_timeout_secs": 60});
+    let read = ok(&client, "ssh_get_command_output", read).await;
+    assert_eq!(
+        (&read["status"], &read["stdout"], &read["exit_code"]),
+        (&json!("completed"), &json!("1\n2\n3\n"), &json!(0))
+    );
+    let running = ok(&client, "ssh_list_commands", json!({"session_id": session, "status": "running"})).await;
+    assert_eq!((&running["count"], &running["commands"][0]["command_id"]), (&json!(1), &long));
+    let cancelled = ok(&client, "ssh_cancel_command", json!({"command_id": long})).await;
+    assert_eq!(cancelled["cancelled"], true);
+
+    let sessions = ok(&client, "ssh_list_sessions", json!({})).await;
+    assert_eq!((&sessions["count"], &sessions["sessions"][0]["session_id"]), (&json!(1), session));
+    assert_eq!(sessions["sessions"][0]["host"], server.addr().to_string());
+    let left = client.call("ssh_disconnect", json!({"session_id": session})).await;
+    assert_eq!(left.text, format!("Session {} disconnected successfully", session.as_str().unwrap()));
+    let gone = client.call("ssh_execute", json!({"session_id": session, "command": "true"})).await;
+    assert!(gone.is_error && gone.structured["error"].is_string(), "{}", gone.text);
+    assert_eq!(gone.structured["code"], "SESSION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_legacy_call_of_001_is_a_plain_post() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let product = Product::start(&[], &[(LEGACY, "001")]);
+    let web = Web::plain(&product);
+    let connected = web.call("ssh_connect", asked(&server)).await;
+    assert!(!connected.is_error, "{}", connected.text);
+    let run = json!({"session_id": connected.structured["session_id"], "command": "echo here"});
+    let ran = web.call("ssh_execute", run).await;
+    assert_eq!(
+        (&ran.structured["stdout"], &ran.structured["exit_code"]),
+        (&json!("here\n"), &json!(0)),
+        "{}",
+        ran.text
+    );
+    let sessions = web.call("ssh_list_sessions", json!({})).await;
+    assert_eq!(sessions.structured["count"], 1);
+}
+
+#[tokio::test]
+async fn a_legacy_client_of_002_lists_ids() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let client = client("002").await;
+    let session = ok(&client, "ssh_connect", asked(&server)).await["session_id"].clone();
+    let run = json!({"session_id": session, "command": "echo one", "timeout_secs": 30});
+    assert_eq!(ok(&client, "ssh_execute", run).await["stdout"], "one\n");
+    let listed = client.call("ssh_list_sessions", json!({})).await;
+    assert_eq!(serde_json::from_str::<Value>(&listed.text).unwrap(), json!([session]));
+    assert_eq!(listed.structured, json!({"sessions": [session]}));
+}
+
+/// Until a tool of 003 can name a host there is no shell to read: what it says of that is all there is to see.
+#[tokio::test]
+async fn a_legacy_client_of_003_is_answered_in_its_words() {
+    let client = client("003").await;
+    let listed = ok(&client, "ssh_list_sessions", json!({"include_exited": true})).await;
+    assert_eq!(listed, json!({"ok": true, "sessions": [], "count": 0}));
+    for (tool, arguments) in [
+        ("ssh_read_session", json!({"session_id": "s", "wait_seconds": 0.5})),
+        ("ssh_write_session", json!({"session_id": "s", "input": "x\n"})),
+        ("ssh_stop_session", json!({"session_id": "s", "force": true})),
+    ] {
+        let answer = client.call(tool, arguments).await;
+        assert!(answer.is_error, "{tool}");
+        assert_eq!(
+            (&answer.structured["ok"], &answer.structured["error_type"]),
+            (&json!(false), &json!("SHELL_NOT_FOUND"))
+        );
+    }
+}
