@@ -3,6 +3,8 @@
 use super::*;
 use crate::sshd::Proxy;
 
+mod transcripts;
+
 async fn open(stage: &Stage, mut arguments: Value) -> String {
     arguments["session_id"] = stage.session.as_str().into();
     let answer = stage.client.call("ssh_shell_open", arguments).await;
