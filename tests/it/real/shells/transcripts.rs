@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine as _;
+
 use super::*;
 use crate::sshd::{processes::wait_until, skip_aloud};
 
@@ -74,9 +76,11 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// Everything a shell printed, as the history has it.
-async fn printed(stage: &Stage, shell: &str) -> String {
-    let uri = format!("shell://{shell}/output?cursor=0&max_bytes=1000000");
-    stage.client.read_resource(&uri).await.unwrap()[0]["text"].as_str().unwrap().to_owned()
+async fn printed(stage: &Stage, shell: &str) -> Vec<u8> {
+    // What vi says to the terminal is not all text.
+    let uri = format!("shell://{shell}/output?cursor=0&max_bytes=1000000&encoding=base64");
+    let contents = stage.client.read_resource(&uri).await.unwrap();
+    base64::engine::general_purpose::STANDARD.decode(contents[0]["blob"].as_str().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -89,16 +93,16 @@ async fn a_transcript_is_exactly_what_the_terminal_printed() {
     assert_eq!((mode(&path), mode(path.parent().unwrap()), mode(&state)), (0o600, 0o700, 0o700));
     // Colours, a full-screen program, a byte that is no text, and the echo of it all.
     write(&stage, &shell, "printf '\\033[31mred\\033[0m\\n'; printf 'a\\rb\\007'; seq 1 2000\n").await;
-    wait_for(&stage, &shell, "\n2000").await;
+    wait_for(&stage, &shell, "2000\r").await;
     write(&stage, &shell, "vi ~/note.txt\n").await;
-    wait_for(&stage, &shell, "note.txt").await;
+    wait_for(&stage, &shell, "[New]").await;
     write(&stage, &shell, ":q!\n").await;
     wait_for(&stage, &shell, "ready> ").await;
     write(&stage, &shell, "exit 3\n").await;
     let closed = stage.client.call("ssh_shell_close", json!({"shell_id": shell, "wait_secs": 10})).await;
     assert_eq!(closed.structured["running"], false, "{}", closed.text);
     let kept = std::fs::read(&path).unwrap();
-    assert_eq!(String::from_utf8(kept.clone()).unwrap(), printed(&stage, &shell).await);
+    assert!(kept == printed(&stage, &shell).await, "{}", String::from_utf8_lossy(&kept));
     assert_eq!(closed.structured["transcript_size_bytes"], kept.len());
     assert!(String::from_utf8_lossy(&kept).contains("\u{1b}[31mred\u{1b}[0m\r\n"));
     // It outlives the server.
@@ -165,9 +169,9 @@ async fn a_window_of_tmux_lives_as_long_as_its_shell() {
     assert_eq!(tmux.sessions(), format!("mine\n{wanted}"));
     let shell = field(&opened, "shell_id");
     write(&stage, &shell, "echo sh''own\n").await;
-    wait_for(&stage, &shell, "\nshown").await;
+    wait_for(&stage, &shell, "shown").await;
     let seen = wait_until(Duration::from_secs(10), || {
-        tmux.ask(&["capture-pane", "-p", "-t", &format!("={wanted}:")]).contains("\nshown")
+        tmux.ask(&["capture-pane", "-p", "-t", &format!("={wanted}:")]).contains("shown")
     });
     assert!(seen, "{}", tmux.ask(&["capture-pane", "-p", "-t", &format!("={wanted}:")]));
 
@@ -183,13 +187,13 @@ async fn a_window_of_tmux_lives_as_long_as_its_shell() {
     let opened = open_with(&stage, json!({"observer_mode": "tmux", "name": "build"})).await;
     assert!(tmux.has(&format!("mine\n{wanted}")).await, "{}", tmux.sessions());
     write(&stage, &field(&opened, "shell_id"), "echo la''st\n").await;
-    wait_for(&stage, &field(&opened, "shell_id"), "\nlast").await;
+    wait_for(&stage, &field(&opened, "shell_id"), "last").await;
     let sent = Command::new("kill").args(["-s", "TERM", &stage.client.pid().to_string()]).status();
     assert!(sent.unwrap().success());
     assert_eq!(stage.client.ended().await.code(), Some(0));
     assert_eq!(tmux.sessions(), "mine", "gone before the server is");
     let kept = std::fs::read_to_string(field(&opened, "transcript_path")).unwrap();
-    assert!(kept.contains("\nlast"), "{kept}");
+    assert!(kept.contains("last"), "{kept}");
 }
 
 #[tokio::test]
