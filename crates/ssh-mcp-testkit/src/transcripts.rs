@@ -198,7 +198,8 @@ impl Window for ScriptedWindow {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(drop(self)))
+        // Dropping it is closing it.
+        Box::pin(async move { drop(self) })
     }
 }
 
