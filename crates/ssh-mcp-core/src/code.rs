@@ -12,6 +12,8 @@ pub enum Category {
     Auth,
     /// Network, SSH connection, local sockets.
     Transport,
+    /// Files, on the far side or here.
+    Remote,
     /// The thing addressed does not exist, or does no more.
     Resource,
     /// A limit or a switched-off feature.
@@ -118,6 +120,11 @@ codes! {
         WriteFailed = "WRITE_FAILED", No,
             "The shell's input is closed, or took nothing for 5 s.",
             "The shell is gone or stuck: close it and open a new one.";
+    }
+    Remote {
+        LocalFileError = "LOCAL_FILE_ERROR", After,
+            "A file of the server's own machine cannot be read or made.",
+            "Make the path usable for the server, as the system's words here say, or do without the file.";
     }
     Resource {
         SessionNotFound = "SESSION_NOT_FOUND", No,
@@ -272,6 +279,10 @@ warnings! {
     SubLeakRisk = "SUB_LEAK_RISK", "warn";
     /// A lane's timing was out of range; the nearest bound is used.
     NotifyOverrideClamped = "NOTIFY_OVERRIDE_CLAMPED", "warn";
+    /// A transcript could not be written on; its shell goes on.
+    TranscriptBroken = "TRANSCRIPT_BROKEN", "warn";
+    /// The window that was asked for could not be opened; the transcript is written all the same.
+    ObserverUnavailable = "OBSERVER_UNAVAILABLE", "warn";
 }
 
 #[cfg(test)]
@@ -313,7 +324,7 @@ mod tests {
                     assert_eq!(code.retry(), Retry::No, "{code}")
                 }
                 Category::Policy => assert_eq!(code.retry(), Retry::After, "{code}"),
-                Category::Transport | Category::State => {}
+                Category::Transport | Category::Remote | Category::State => {}
             }
         }
     }

@@ -7,6 +7,12 @@ pub fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// A word for a person to read and paste: quoted only where a shell would take it apart.
+pub fn readable(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { word(text) }
+}
+
 /// A path as a word; a leading `~` alone or before `/` stays the home directory.
 pub fn path(text: &str) -> String {
     match text.strip_prefix('~') {

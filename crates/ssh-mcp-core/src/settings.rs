@@ -115,6 +115,8 @@ settings! {
     shell_peek: Option<Duration> = HST, "SSH_SHELL_OPEN_INITIAL_PEEK_MS", millis(100, 1, 10_000).or_zero("off"), ;
     /// Quiet time after the first output that ends that wait early.
     shell_peek_quiet: Duration = HST, "SSH_SHELL_OPEN_INITIAL_PEEK_TICK_MS", millis(5, 1, 1000), ;
+    /// Program that opens the windows of `observer_mode=tmux`.
+    tmux_bin: Option<PathBuf> = HST, "SSH_MCP_TMUX_BIN", path(Some("tmux")), ;
     /// Bytes of the first output that the answer shows.
     shell_peek_bytes: usize = HST, "SSH_SHELL_OPEN_INITIAL_BUFFER_MAX_BYTES", size(4 * KIB, 1, MIB), ;
 

@@ -36,6 +36,7 @@ use ssh_mcp_core::{
     target::{Address, Compression, Credentials, HostKeyPolicy, Target},
 };
 use ssh_mcp_engine::{Connect, ConnectAnswer, Engine, Ensure, Exec, OpenShell, Ports, Reuse};
+use ssh_mcp_testkit::transcripts::ScriptedDisk;
 use tokio::task::coop::poll_proceed;
 
 const CHUNK: usize = 32 * 1024;
@@ -185,7 +186,8 @@ fn resident() -> u64 {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let engine = Engine::start(Arc::new(Settings::default()), Ports { connector: Arc::new(Instantly) }, 1);
+    let ports = Ports { connector: Arc::new(Instantly), transcripts: Arc::new(ScriptedDisk::new()) };
+    let engine = Engine::start(Arc::new(Settings::default()), ports, 1);
     let owner = Owner::local();
     let ask = Connect {
         target: Some(Target { address: Address { host: "h".into(), port: 22 }, username: "u".into() }),
@@ -248,6 +250,7 @@ async fn main() {
         name: None,
         ensure: Ensure::No,
         retention: Duration::ZERO,
+        transcript: None,
     };
     let shell = engine.open_shell(&owner, ask).await.unwrap().shell;
     let began = Instant::now();

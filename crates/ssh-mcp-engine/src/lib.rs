@@ -1,8 +1,8 @@
 //! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `lanes` and `peers` (who is told of
-//! what), `wait`. What they ask for is
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transcript`, `lanes` and `peers`
+//! (who is told of what), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
 //!
@@ -20,6 +20,7 @@ mod session;
 mod shell;
 mod tasks;
 mod timers;
+mod transcript;
 mod wait;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ use ssh_mcp_core::{
     port::{
         Directory,
         ssh::{ChannelError, Connector, LinkLost},
+        transcript::{TranscriptError, Transcripts},
     },
     quota::Quota,
     reason::Reason,
@@ -59,6 +61,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Ports {
     /// The way to SSH hosts.
     pub connector: Arc<dyn Connector>,
+    /// The place for transcripts.
+    pub transcripts: Arc<dyn Transcripts>,
 }
 
 /// Everything that lives in one process of the product. Two of them can live side by side.
@@ -129,6 +133,9 @@ pub enum StartError {
     /// No channel could be had.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// No transcript could be made.
+    #[error(transparent)]
+    Transcript(#[from] TranscriptError),
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,

@@ -18,7 +18,7 @@ use ssh_mcp_core::{
     quota::Quota,
     quote::Context,
     reason::Reason,
-    registry::{Entry, Manner, Session, Shell, ShellSpec},
+    registry::{Entry, Manner, Observer, Session, Shell, ShellSpec},
     target_names,
 };
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ use crate::{
     Clock, Engine, Observable, StartError,
     reading::{First, Reading},
     tasks::Tasks,
+    transcript,
 };
 
 /// What a caller wants opened.
@@ -53,6 +54,8 @@ pub struct OpenShell {
     pub ensure: Ensure,
     /// How long it stays readable after it has ended by itself.
     pub retention: Duration,
+    /// Whether its output goes into a transcript, and how a person is to watch that.
+    pub transcript: Option<Observer>,
 }
 
 /// Whether an open shell of the same target will do.
@@ -175,10 +178,15 @@ impl Engine {
         let hold = SessionRef::take(&session.life).ok_or_else(|| self.ending(&session))?;
         let limit = session.shells.limit();
         let place = session.shells.take().ok_or(StartError::TooManyShells { limit })?;
+        let id = self.mint();
+        let transcript = match ask.transcript {
+            Some(_) => Some(self.ports.transcripts.create(id).await?),
+            None => None,
+        };
         let channel = self.channel(&session).await?;
 
         let spec = ShellSpec {
-            id: self.mint(),
+            id,
             owner: owner.clone(),
             session: ask.session,
             target: session.spec.target.to_string(),
@@ -196,6 +204,7 @@ impl Engine {
             ask.pty.size,
             life,
             ByteHistory::new(ask.history),
+            transcript::recording(transcript.as_ref(), ask.transcript),
             Quota::new(self.settings.lanes_per_uri),
             (hold, place),
         ));
@@ -228,6 +237,9 @@ impl Engine {
             self.registries.shells.withdraw(shell.spec.id);
             self.list_changed(owner);
             return Err(self.ending(&session));
+        }
+        if let Some(new) = transcript {
+            transcript::begin(&self.tasks, &self.ports.transcripts, &shell, new.file);
         }
         self.arm(Observable::Shell(&shell));
         Ok(OpenedShell { shell, how: Opening::Created })
@@ -412,19 +424,14 @@ impl Engine {
         patience: Duration,
     ) -> CloseShell {
         let close = shell.stop(Reason::ManualClose, manner);
-        _ = tokio::time::timeout(patience, self.shell_ended(shell)).await;
+        let settled = async {
+            shell.over().await;
+            self.transcript_over(shell).await;
+        };
+        _ = tokio::time::timeout(patience, settled).await;
         match close {
             Close::Won => CloseShell::Done,
             Close::Lost => CloseShell::AlreadyClosed,
-        }
-    }
-
-    /// Resolves when the end is recorded.
-    pub(crate) async fn shell_ended(&self, shell: &Shell) {
-        let mut watch = shell.history.watch();
-        // The history's mark is the last thing that is set: place and reference have been given back.
-        while !shell.history.mark().ended {
-            watch.changed().await;
         }
     }
 }

@@ -232,14 +232,19 @@ impl Engine {
             self.command_ended(&command).await;
         }
         for shell in self.registries.shells.all() {
-            self.shell_ended(&shell).await;
+            shell.over().await;
+            self.transcript_over(&shell).await;
         }
     }
 
     fn live(&self) -> usize {
         let sessions = self.registries.sessions.all().iter().filter(|entry| entry.ended().is_none()).count();
         let commands = self.registries.commands.all().iter().filter(|entry| entry.ended().is_none()).count();
-        let shells = self.registries.shells.all().iter().filter(|entry| entry.ended().is_none()).count();
+        let is_live = |shell: &Arc<Shell>| {
+            let is_written = shell.recording.as_ref().is_none_or(|recording| recording.is_over());
+            shell.ended().is_none() || !is_written
+        };
+        let shells = self.registries.shells.all().iter().filter(|shell| is_live(shell)).count();
         sessions + commands + shells
     }
 }

@@ -217,6 +217,7 @@ impl From<StartError> for Failure {
                     .with_context(format!("limit={limit}"))
             }
             StartError::Channel(error) => channel_error(error),
+            StartError::Transcript(error) => Self::new(Code::LocalFileError, error.to_string()),
             StartError::NameInUse { name, shell } => {
                 Self::new(Code::NameInUse, format!("a shell named {name} is open on this target"))
                     .with_context(format!("shell_id={shell}"))

@@ -7,6 +7,7 @@
 //! | [`telemetry`] | the log |
 //! | [`signals`] | requests to stop |
 //! | [`stdio`], [`http`] | the fronts |
+//! | [`transcripts`] | the adapter for transcripts: files below the state directory, windows of tmux |
 //!
 //! The binaries are [`stdio_main`] and [`http_main`]. What they serve is made by [`assemble`]; everything that has an
 //! opinion about SSH or MCP is in other crates.
@@ -18,6 +19,7 @@ pub mod signals;
 pub mod sources;
 pub mod stdio;
 pub mod telemetry;
+pub mod transcripts;
 mod user;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -36,6 +38,7 @@ use crate::{
     http::{Room, Span},
     signals::Signals,
     sources::{Loaded, Start},
+    transcripts::TranscriptFiles,
 };
 
 /// The product under these settings, over real SSH. Must be called inside a runtime.
@@ -43,7 +46,8 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     let mut seed = [0; 8];
     // Only the jitter between connection attempts hangs on it.
     _ = getrandom::fill(&mut seed);
-    let ports = Ports { connector: Arc::new(RusshConnector::new()) };
+    let transcripts = TranscriptFiles::new(&settings, std::env::vars_os());
+    let ports = Ports { connector: Arc::new(RusshConnector::new()), transcripts: Arc::new(transcripts) };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`host`] | a scripted machine behind the SSH port, in virtual time |
 //! | [`outlet`] | a client that records its notifications, stops reading, goes away |
+//! | [`transcripts`] | a disk that is slow or full, and windows on it |
 //! | [`contract`] | what every implementation of a port must do, as functions over a rig |
 //! | `sshd` | a real SSH server in this process, on loopback (feature `sshd`) |
 //!
@@ -14,3 +15,4 @@ pub mod host;
 pub mod outlet;
 #[cfg(feature = "sshd")]
 pub mod sshd;
+pub mod transcripts;

@@ -1,11 +1,14 @@
 //! The fakes keep the contracts of their ports, in virtual time.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ssh_mcp_core::port::ssh::{ConnectRequest, Connector};
+use ssh_mcp_core::port::transcript::Transcripts;
 use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Target};
 use ssh_mcp_testkit::contract::ssh::{Rig, scripted};
 use ssh_mcp_testkit::host::ScriptedHost;
+use ssh_mcp_testkit::transcripts::ScriptedDisk;
 
 /// A fake with as many places as a stock server has on one connection.
 struct FakeRig {
@@ -51,4 +54,29 @@ impl Rig for FakeRig {
 ssh_mcp_testkit::ssh_contract!(
     #[tokio::test(start_paused = true)]
     Some(FakeRig::new())
+);
+
+struct FakeDisk(ScriptedDisk);
+
+impl ssh_mcp_testkit::contract::transcript::Rig for FakeDisk {
+    fn transcripts(&self) -> &dyn Transcripts {
+        &self.0
+    }
+
+    fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.0.content(path)
+    }
+
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn windows(&self) -> Option<Vec<String>> {
+        Some(self.0.windows())
+    }
+}
+
+ssh_mcp_testkit::transcript_contract!(
+    #[tokio::test(start_paused = true)]
+    FakeDisk(ScriptedDisk::new())
 );

@@ -3,6 +3,8 @@
 use super::*;
 use crate::sshd::Proxy;
 
+mod transcripts;
+
 async fn open(stage: &Stage, mut arguments: Value) -> String {
     arguments["session_id"] = stage.session.as_str().into();
     let answer = stage.client.call("ssh_shell_open", arguments).await;
@@ -38,7 +40,7 @@ async fn a_shell_remembers_what_was_done_in_it() {
         wait_for(&stage, &shell, "in:/usr:42").await;
         // A key that comes before the program has the terminal would be the shell's.
         write(&stage, &shell, "sh -c 'echo up; exec sleep 100'\n").await;
-        wait_for(&stage, &shell, "\nup").await;
+        wait_for(&stage, &shell, "up\r").await;
         press(&stage, &shell, "ctrl_c").await;
         write(&stage, &shell, "echo again:$?\n").await;
         wait_for(&stage, &shell, "again:130").await;

@@ -6,6 +6,7 @@
 mod directory;
 mod outlet;
 pub mod ssh;
+pub mod transcript;
 
 use std::pin::Pin;
 

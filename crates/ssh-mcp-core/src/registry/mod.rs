@@ -5,6 +5,7 @@
 //! left are remembered for a while, so that a late caller learns why instead of "unknown".
 
 mod command;
+mod recording;
 mod session;
 mod shell;
 
@@ -18,6 +19,7 @@ use dashmap::DashMap;
 use uuid::Uuid;
 
 pub use command::{Command, CommandSpec};
+pub use recording::{Observer, Recording, Watchable};
 pub use session::{Cascade, Expiry, Health, HealthWord, Session, SessionSpec};
 pub use shell::{Manner, Shell, ShellSpec};
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, LeakReport};
+use super::{Entry, LeakReport, Recording};
 use crate::{
     activity::Activity,
     cursor::Cursor,
@@ -26,6 +26,8 @@ pub struct Shell {
     pub life: Lifecycle,
     /// What its terminal printed.
     pub history: ByteHistory,
+    /// The transcript it is written to, if one was asked for.
+    pub recording: Option<Recording>,
     /// How far the `ssh_shell_*` tools have drained the output; one place for all callers, as one terminal has.
     pub drained: Cursor,
     /// Input on its way to the far side.
@@ -92,6 +94,7 @@ impl Shell {
         size: PtySize,
         life: Lifecycle,
         history: ByteHistory,
+        recording: Option<Recording>,
         lanes: Arc<Quota>,
         hold: (SessionRef, Place),
     ) -> Self {
@@ -104,6 +107,7 @@ impl Shell {
             spec,
             life,
             history,
+            recording,
             drained: Cursor::new(),
             input: InputQueue::new(),
             ending: Ending::new(),
@@ -154,6 +158,15 @@ impl Shell {
         if let Some((reference, place)) = hold {
             drop(place);
             drop(reference);
+        }
+    }
+
+    /// Resolves when the end is recorded.
+    pub async fn over(&self) {
+        let mut watch = self.history.watch();
+        // The history's mark is the last thing that is set: place and reference have been given back.
+        while !self.history.mark().ended {
+            watch.changed().await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
-//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`. `life`:
+//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`. `life`:
 //! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
@@ -10,6 +10,7 @@ mod life;
 mod races;
 mod sessions;
 mod shells;
+mod transcripts;
 mod waits;
 mod wire;
 
@@ -28,7 +29,10 @@ use ssh_mcp_core::{
     settings::Settings,
     target::{Address, Compression, Credentials, HostKeyPolicy, Target},
 };
-use ssh_mcp_testkit::host::{Script, ScriptedHost};
+use ssh_mcp_testkit::{
+    host::{Script, ScriptedHost},
+    transcripts::ScriptedDisk,
+};
 
 use crate::{
     Connect, ConnectAnswer, ConnectFailure, Engine, Ensure, Exec, OpenShell, Opening, Ports, Reuse,
@@ -60,10 +64,19 @@ fn rig_with(host: ScriptedHost, change: impl FnOnce(&mut Settings)) -> Rig {
 }
 
 fn rig_on(host: ScriptedHost, connector: Arc<dyn Connector>, change: impl FnOnce(&mut Settings)) -> Rig {
+    rig_keeping(ScriptedDisk::new(), host, connector, change)
+}
+
+fn rig_keeping(
+    disk: ScriptedDisk,
+    host: ScriptedHost,
+    connector: Arc<dyn Connector>,
+    change: impl FnOnce(&mut Settings),
+) -> Rig {
     let mut settings = Settings::default();
     change(&mut settings);
-    let engine = Engine::start(Arc::new(settings), Ports { connector }, 7);
-    Rig { host, engine, owner: Owner::local() }
+    let ports = Ports { connector, transcripts: Arc::new(disk) };
+    Rig { host, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
 }
 
 fn target() -> Target {
@@ -115,6 +128,7 @@ fn ask_shell(session: &Session) -> OpenShell {
         name: None,
         ensure: Ensure::No,
         retention: HOUR,
+        transcript: None,
     }
 }
 

@@ -180,7 +180,7 @@ async fn a_connection_lost_while_it_is_used_and_ended_closes_everything_once() {
                 rig.ended(&command).await;
             }
             for shell in shells {
-                rig.engine.shell_ended(&shell).await;
+                shell.over().await;
             }
         }
         let life = session.life.snapshot();

@@ -55,6 +55,7 @@ pub(super) async fn shell_on(rig: &Rig, session: SessionId) -> Arc<Shell> {
         name: None,
         ensure: Ensure::No,
         retention: Duration::from_secs(3600),
+        transcript: None,
     };
     rig.shared.engine.open_shell(&rig.owner, ask).await.unwrap().shell
 }

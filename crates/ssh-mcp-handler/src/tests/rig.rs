@@ -8,7 +8,7 @@ use rmcp::model::{CallToolResult, ErrorData};
 use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
-use ssh_mcp_testkit::{host::ScriptedHost, outlet::RecordedOutlet};
+use ssh_mcp_testkit::{host::ScriptedHost, outlet::RecordedOutlet, transcripts::ScriptedDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,7 +50,18 @@ impl Rig {
 
     /// This way to hosts.
     pub(crate) fn over(connector: Arc<dyn Connector>, host: ScriptedHost, settings: Settings) -> Self {
-        let engine = Engine::start(Arc::new(settings), Ports { connector }, 1);
+        Self::keeping(ScriptedDisk::new(), connector, host, settings)
+    }
+
+    /// This disk.
+    pub(crate) fn keeping(
+        disk: ScriptedDisk,
+        connector: Arc<dyn Connector>,
+        host: ScriptedHost,
+        settings: Settings,
+    ) -> Self {
+        let ports = Ports { connector, transcripts: Arc::new(disk) };
+        let engine = Engine::start(Arc::new(settings), ports, 1);
         Self {
             host,
             shared: Shared::new(engine),

@@ -19,6 +19,7 @@ mod close;
 mod input;
 mod open;
 mod output;
+mod transcript;
 mod unread;
 
 use std::time::Duration;
@@ -28,7 +29,7 @@ use serde::Serialize;
 use ssh_mcp_core::{
     kind::{command::Exit, shell::exit_reason},
     reason::Reason,
-    registry::{Entry, Shell},
+    registry::{Entry, Recording, Shell},
 };
 
 use self::unread::{Cut, Drain, Piece};
@@ -62,6 +63,10 @@ struct Standing {
     idle_seconds: u64,
     pending_output_chars: u64,
     auto_close: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transcript_size_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transcript_error: Option<String>,
 }
 
 impl Standing {
@@ -88,6 +93,8 @@ impl Standing {
             idle_seconds: until.saturating_sub(shell.active.last()).as_secs(),
             pending_output_chars,
             auto_close: shell.spec.retention == KEPT_SHORTLY,
+            transcript_size_bytes: shell.recording.as_ref().map(Recording::size),
+            transcript_error: shell.recording.as_ref().and_then(Recording::fault).map(str::to_owned),
         }
     }
 
@@ -103,6 +110,8 @@ impl Standing {
         text.key("IDLE_SECONDS", self.idle_seconds);
         text.key("PENDING_OUTPUT_CHARS", self.pending_output_chars);
         text.key("AUTO_CLOSE", self.auto_close);
+        text.maybe("TRANSCRIPT_SIZE_BYTES", self.transcript_size_bytes);
+        text.maybe("TRANSCRIPT_ERROR", self.transcript_error.as_ref());
     }
 }
 

@@ -4,3 +4,4 @@
 //! `tests/contract.rs`. A promise that only one of them keeps is not part of the port.
 
 pub mod ssh;
+pub mod transcript;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ssh_mcp_core::registry::Manner;
 use ssh_mcp_engine::CloseShell;
 
-use super::{Output, Standing, newest, patience, unread::Drain};
+use super::{Output, Standing, newest, patience, transcript, unread::Drain};
 use crate::{
     args::Arguments,
     cx::Cx,
@@ -87,7 +87,7 @@ async fn close(cx: &Cx, args: CloseArgs) -> Result<Answer<CloseBody>, Failure> {
         output: Output::new(&shell, &piece, Drain::Nothing),
         standing: Standing::of(cx, &shell).await,
     };
-    Ok(Answer::new(status, body))
+    Ok(Answer::new(status, body).with_warnings(transcript::broken(&shell)))
 }
 
 /// A shell that does not heed a hang-up loses its channel after just as long as a call waits by default; a moment more,

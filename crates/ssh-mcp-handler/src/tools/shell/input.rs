@@ -16,7 +16,9 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Observable, WriteError};
 
-use super::{Output, SETTLED, Standing, awaited_hint, newest, patience, skipped_hint, unread::Drain};
+use super::{
+    Output, SETTLED, Standing, awaited_hint, newest, patience, skipped_hint, transcript, unread::Drain,
+};
 use crate::{
     args::{self, Arguments, Rule},
     cx::Cx,
@@ -146,7 +148,7 @@ async fn write(cx: &Cx, args: WriteArgs) -> Result<Answer<WriteBody>, Failure> {
     let standing = Standing::of(cx, &shell).await;
     let running = standing.running;
     let body = WriteBody { shell_id: shell.spec.id.to_string(), bytes_sent, standing, output };
-    let answer = Answer::new("ok", body).with_hint(hint);
+    let answer = Answer::new("ok", body).with_warnings(transcript::broken(&shell)).with_hint(hint);
     Ok(if running { await_answer(cx, &shell, answer) } else { answer })
 }
 
@@ -213,7 +215,7 @@ async fn press(cx: &Cx, args: PressArgs) -> Result<Answer<PressBody>, Failure> {
         repeat: args.repeat,
         bytes_sent: send(cx, &shell, None, bytes).await?,
     };
-    Ok(await_answer(cx, &shell, Answer::new("ok", body)))
+    Ok(await_answer(cx, &shell, Answer::new("ok", body).with_warnings(transcript::broken(&shell))))
 }
 
 /// Sends input. A client that calls the request off does not stop it: bytes half sent would be worse.

@@ -16,7 +16,12 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Ensure, OpenShell, OpenedShell, Opening};
 
-use super::{KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint, output::WAIT_FOR, patience};
+use super::{
+    KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint,
+    output::WAIT_FOR,
+    patience,
+    transcript::{self, ObserverMode, Watching},
+};
 use crate::{
     args::{self, Arguments},
     cx::Cx,
@@ -30,11 +35,10 @@ use crate::{
 pub(super) const OPEN: Row = Row {
     name: "ssh_shell_open",
     title: "Open an interactive shell",
-    description: "Opens an interactive shell on a terminal of a session and returns its SHELL_ID. Take it \
-                  for programs that ask back, for editors, and where directory and variables must last \
-                  from one input to the next; for single commands take ssh_exec. ensure=true returns an \
-                  open shell of that name on the same host instead of a second one. It lives until closed, \
-                  its program or session ends, or nobody uses it for inactivity_ttl.",
+    description: "Opens an interactive shell on a terminal of a session; returns its SHELL_ID. Take it for \
+                  programs that ask back, editors, and where directory and variables must last; for single \
+                  commands take ssh_exec. It lives until closed, its program or session ends, or \
+                  inactivity_ttl without use.",
     effect: Effect::Adds,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -57,9 +61,9 @@ pub(super) struct OpenArgs {
     #[serde(default = "twenty_four")]
     #[schemars(range(min = 1, max = 65_535))]
     rows: u32,
-    /// Seconds without use until it is closed; 0 never.
+    /// Seconds without use until it closes; 0 never.
     inactivity_ttl: Option<u64>,
-    /// Output that is kept, such as 512k or 10m.
+    /// Output kept, such as 512k or 10m.
     max_buffer_size: Option<String>,
     /// Close it when nobody observes it.
     #[serde(default)]
@@ -67,7 +71,7 @@ pub(super) struct OpenArgs {
     /// Delay before that.
     #[schemars(range(max = 3_600_000))]
     grace_ms: Option<u64>,
-    /// A label, unique among the open shells of a host.
+    /// Unique among a host's open shells.
     #[schemars(length(min = 1, max = 128))]
     name: Option<String>,
     /// Take an open shell of that name on the host, or the newest there.
@@ -75,13 +79,18 @@ pub(super) struct OpenArgs {
     ensure: bool,
     #[serde(flatten)]
     context: ContextArgs,
-    /// Forget it 5 minutes after its end instead of an hour.
+    /// Forget it 5 min after its end, not 60.
     #[serde(default)]
     auto_close: bool,
     /// Longest wait for first output to pause.
     #[serde(default)]
     #[schemars(range(min = 0))]
     wait_secs: f64,
+    /// Keep output in a local file.
+    #[serde(default)]
+    transcript: bool,
+    /// For a person to watch.
+    observer_mode: Option<ObserverMode>,
 }
 
 impl Arguments for OpenArgs {
@@ -111,6 +120,8 @@ pub(super) struct OpenBody {
     initial_buffer: Option<String>,
     #[serde(flatten)]
     standing: Standing,
+    #[serde(flatten)]
+    watching: Option<Watching>,
 }
 
 impl Body for OpenBody {
@@ -125,6 +136,9 @@ impl Body for OpenBody {
         text.key("REUSED", self.reused);
         text.maybe("MATCHED_BY", self.matched_by);
         self.standing.write(text);
+        if let Some(watching) = &self.watching {
+            watching.write(text);
+        }
         text.maybe("INITIAL_BUFFER", self.initial_buffer.as_ref());
     }
 }
@@ -137,10 +151,13 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
         Opening::Created => ("ok", None),
         Opening::Reused { matched_by } => ("reused", Some(matched_by)),
     };
-    let initial_buffer = match how {
-        Opening::Created => first_output(cx, &shell, wait).await,
-        Opening::Reused { .. } => None,
+    let initial_buffer = async {
+        match how {
+            Opening::Created => first_output(cx, &shell, wait).await,
+            Opening::Reused { .. } => None,
+        }
     };
+    let (initial_buffer, ()) = tokio::join!(initial_buffer, cx.engine.watchable(&shell));
     if let Some((Reason::Failed, _)) = shell.ended() {
         return Err(Failure::new(Code::ChannelFailed, "the server refused a terminal or a program on it")
             .with_effect(Begun::None));
@@ -158,15 +175,20 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
         matched_by,
         initial_buffer,
         standing: Standing::of(cx, &shell).await,
+        watching: Watching::of(&shell),
     };
+    let warnings =
+        transcript::broken(&shell).into_iter().chain(body.watching.as_ref().and_then(Watching::warning));
+    let warnings: Vec<_> = warnings.collect();
     if !body.standing.running {
-        return Ok(Answer::new(status, body));
+        return Ok(Answer::new(status, body).with_warnings(warnings));
     }
     let next = next::next(&cx.catalogue, After::ShellOpened(shell.spec.id));
     // A shell that was found keeps what its opener chose, so the shell is asked and not the call.
     let release = shell.life.snapshot().auto_release;
     let grace = cx.settings().lifecycle_own_grace;
     Ok(Answer::new(status, body)
+        .with_warnings(warnings)
         .with_hint(awaited_hint(cx, &shell))
         .with_hint(next::release_hint(&cx.catalogue, release, grace, WAIT_FOR.name))
         .with_next(next))
@@ -203,6 +225,7 @@ impl OpenArgs {
             name: self.name,
             ensure: if self.ensure { Ensure::Yes } else { Ensure::No },
             retention: if self.auto_close { KEPT_SHORTLY } else { KEPT },
+            transcript: transcript::wanted(self.transcript, self.observer_mode),
         })
     }
 }

@@ -9,7 +9,7 @@ use ssh_mcp_core::{code::Code, registry::Shell, settings::Settings};
 use ssh_mcp_engine::{Observable, ShellMatch, ShellWait};
 
 use super::{
-    Output, Standing, newest, patience, skipped_hint,
+    Output, Standing, newest, patience, skipped_hint, transcript,
     unread::{self, Drain, Piece},
     yes,
 };
@@ -166,7 +166,7 @@ async fn read(cx: &Cx, args: ReadArgs) -> Result<Answer<ReadBody>, Failure> {
         output: Output::new(&shell, &piece, drain),
         standing: Standing::of(cx, &shell).await,
     };
-    Ok(Answer::new(status, body).with_hint(hint))
+    Ok(Answer::new(status, body).with_warnings(transcript::broken(&shell)).with_hint(hint))
 }
 
 /// Waits until `min` bytes can be shown. Bytes of a character that is not complete cannot yet, and another call may take
@@ -294,7 +294,7 @@ async fn wait_for(cx: &Cx, args: WaitArgs) -> Result<Answer<WaitBody>, Failure> 
         output: Output::new(&shell, &piece, drain),
         pending_output_chars: unread::characters(&shell.history, &shell.drained).await,
     };
-    Ok(Answer::new(status, body).with_hint(hint).with_next(next))
+    Ok(Answer::new(status, body).with_warnings(transcript::broken(&shell)).with_hint(hint).with_next(next))
 }
 
 /// Bytes of one pattern.

@@ -4,6 +4,7 @@ mod closing;
 mod input;
 mod opening;
 mod output;
+mod transcripts;
 mod wire;
 
 use std::time::Duration;
