@@ -8,6 +8,7 @@ mod logins;
 mod output;
 mod push;
 mod shells;
+mod targets;
 
 use serde_json::{Value, json};
 

@@ -62,7 +62,7 @@ impl Catalogue {
     /// A tool as `tools/list` shows it; not kept, because a client asks once and the schemas of answers are large.
     pub(crate) fn shown(&self, entry: &Entry) -> Tool {
         let row = entry.row;
-        let tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&entry.input)))
+        let tool = Tool::new(row.name, row.description, Arc::new(schema::shown(&entry.input, row.unshown())))
             .with_title(row.title)
             .with_annotations(row.annotations());
         match self.form() {

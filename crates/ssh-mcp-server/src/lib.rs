@@ -36,6 +36,7 @@ use crate::{
     http::{Room, Span},
     signals::Signals,
     sources::{Loaded, Start},
+    user::User,
 };
 
 /// The product under these settings, over real SSH. Must be called inside a runtime.
@@ -43,7 +44,8 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     let mut seed = [0; 8];
     // Only the jitter between connection attempts hangs on it.
     _ = getrandom::fill(&mut seed);
-    let ports = Ports { connector: Arc::new(RusshConnector::new()) };
+    let user = User::new(&sources::environment, settings.home.clone()).into_connecting();
+    let ports = Ports { connector: Arc::new(RusshConnector::new().for_user(user)) };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))
 }
 

@@ -5,6 +5,7 @@
 
 mod directory;
 mod outlet;
+pub mod resolve;
 pub mod ssh;
 
 use std::pin::Pin;
