@@ -236,7 +236,6 @@ impl Journey<'_> {
     fn hop(&self, said: &Said, part: Part) -> Result<Hop, ResolveError> {
         let Self { ask, .. } = self;
         let defaults = &ask.defaults;
-        // A fast line cannot be told from a slow one through another host, so what is said holds or nothing does.
         let compression = match (ask.compression, said.compression) {
             (Some(asked), _) => asked,
             (None, Some(true)) => Compression::On,

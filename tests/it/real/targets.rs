@@ -212,6 +212,29 @@ async fn a_configuration_that_cannot_be_honoured_is_refused_with_file_and_line()
     assert!(text.contains("Bad owner or permissions on"), "{text}");
 }
 
+#[tokio::test]
+async fn secrets_are_fetched_from_where_the_call_says() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let config = format!("Host box\n HostName 127.0.0.1\n Port {}\n User tester\n", server.port());
+    let env = [("BOX_PASSWORD", server.password()), ("BOX_PHRASE", crate::sshd::PASSPHRASE)];
+    let client = product(&config, &env).await;
+    assert_eq!(user_at(&client, json!({"target": "box", "password_env": "BOX_PASSWORD"})).await, "tester");
+    let file = client.home().join("password");
+    fs::write(&file, format!("{}\n", server.password())).unwrap();
+    let call = json!({"target": "box", "password_file": file.to_str().unwrap()});
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, text) = refusal(&client, call.clone()).await;
+    assert_eq!(code, "INVALID_ARGUMENT");
+    assert!(text.contains("are too open") && !text.contains(server.password()), "{text}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(user_at(&client, call).await, "tester");
+    let key = server.client_key(ClientKey::Ed25519Encrypted);
+    let call =
+        json!({"target": "box", "key_path": key.to_str().unwrap(), "key_passphrase_env": "BOX_PHRASE"});
+    assert_eq!(user_at(&client, call).await, "tester");
+    assert!(!client.log().contains(server.password()));
+}
+
 /// Two bastions and a host behind them; `c` knows its way.
 struct Chain {
     servers: [OpenSshd; 3],

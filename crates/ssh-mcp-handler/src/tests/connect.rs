@@ -413,6 +413,17 @@ async fn there_is_one_way_to_say_where() {
         ),
         ("ssh_connect", json!({ "target": "a b" }), "a b: "),
         (
+            "ssh_connect",
+            json!({ "target": "h", "password": "x", "password_env": "HOME" }),
+            "give one of password",
+        ),
+        (
+            "ssh_run",
+            json!({ "target": "h", "command": "true", "password_env": "NOT_SET_ANYWHERE" }),
+            "that is set",
+        ),
+        ("ssh_connect", json!({ "target": "h", "key_passphrase_env": "MCP_AUTH_TOKEN" }), "that is set"),
+        (
             "ssh_shell_open",
             json!({ "target": "h", "session_id": "x" }),
             "session_id and a host are both given",

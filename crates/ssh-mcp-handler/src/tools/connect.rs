@@ -8,6 +8,7 @@ mod end;
 mod ground;
 mod list;
 mod login;
+mod secrets;
 
 use std::sync::{
     Arc,

@@ -16,6 +16,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Connect, Goal, Reuse};
 
+use super::secrets;
 use crate::{args, cx::Cx, failure::Failure};
 
 /// Who logs in where, with what; to be flattened into the arguments of a tool. No `Debug`: it holds secrets.
@@ -29,9 +30,15 @@ pub(in crate::tools) struct Login {
     #[schemars(range(min = 1, max = 65_535))]
     port: Option<u16>,
     password: Option<String>,
+    /// A variable of the server that holds it.
+    password_env: Option<String>,
+    /// A file on the server's machine that holds it.
+    password_file: Option<String>,
     /// Private key file on the server's machine.
     key_path: Option<String>,
     key_passphrase: Option<String>,
+    /// A variable of the server that holds it.
+    key_passphrase_env: Option<String>,
     /// A text or a list.
     identity_file: Option<Value>,
     /// A text or a list.
@@ -45,7 +52,8 @@ pub(in crate::tools) struct Login {
 }
 
 /// The fields `ssh_connect` takes without showing them: other ways to say what is shown.
-pub(crate) const UNSHOWN_BY_CONNECT: &[&str] = &["identity_file", "extra_ssh_args"];
+pub(crate) const UNSHOWN_BY_CONNECT: &[&str] =
+    &["identity_file", "extra_ssh_args", "password_env", "password_file", "key_passphrase_env"];
 
 /// The fields `ssh_run` takes without showing them: `ssh_connect` names them, and naming them thrice would cost every
 /// client tokens.
@@ -60,6 +68,9 @@ const UNSHOWN: &[&str] = &[
     "password",
     "key_path",
     "key_passphrase",
+    "password_env",
+    "password_file",
+    "key_passphrase_env",
     "port",
     "identity_file",
     "proxy_jump",
@@ -114,10 +125,11 @@ impl Login {
     /// # Errors
     /// `INVALID_ARGUMENT` naming the field.
     pub(in crate::tools) fn into_connect(
-        self,
+        mut self,
         cx: &Cx,
         compression: Option<Compression>,
     ) -> Result<Connect, Failure> {
+        self.fetch_secrets(cx)?;
         let settings = cx.settings();
         let (max_retries, retry_delay) = (settings.max_retries, settings.retry_delay);
         let expiry = settings.inactivity_timeout.map_or(Expiry::Never, Expiry::After);
@@ -137,6 +149,27 @@ impl Login {
             expiry,
             reuse: Reuse::Auto,
         })
+    }
+
+    /// Puts secrets in the place of what the call says about where they are.
+    fn fetch_secrets(&mut self, cx: &Cx) -> Result<(), Failure> {
+        let sources = [&self.password, &self.password_env, &self.password_file];
+        if sources.into_iter().flatten().count() > 1 {
+            return Err(Failure::argument("give one of password, password_env and password_file"));
+        }
+        if self.key_passphrase.is_some() && self.key_passphrase_env.is_some() {
+            return Err(Failure::argument("give one of key_passphrase and key_passphrase_env"));
+        }
+        if let Some(name) = &self.password_env {
+            self.password = Some(secrets::from_variable(cx, "password_env", name)?);
+        }
+        if let Some(path) = &self.password_file {
+            self.password = Some(secrets::from_file(&cx.local_file("password_file", path)?)?);
+        }
+        if let Some(name) = &self.key_passphrase_env {
+            self.key_passphrase = Some(secrets::from_variable(cx, "key_passphrase_env", name)?);
+        }
+        Ok(())
     }
 
     /// This very host, or none where neither part of it is given.
