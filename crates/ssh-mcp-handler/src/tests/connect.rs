@@ -438,6 +438,24 @@ async fn there_is_one_way_to_say_where() {
     assert_eq!(rig.host.connects(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn callers_from_elsewhere_name_no_variables_and_only_opened_files() {
+    let rig = Rig::new().as_owner("ann");
+    for (field, value) in [
+        ("password_env", "HOME"),
+        ("key_passphrase_env", "HOME"),
+        ("password_file", "/etc/passwd"),
+        ("identity_file", "/etc/passwd"),
+        ("known_hosts_file", "/etc/passwd"),
+        ("ssh_config_file", "/etc/passwd"),
+    ] {
+        let refused = rig.fails("ssh_connect", json!({ "target": "h", field: value })).await;
+        assert_eq!(refused.fact("code"), "INVALID_ARGUMENT", "{field}");
+        assert!(refused.text.contains(field), "{}", refused.text);
+    }
+    assert_eq!(rig.host.connects(), 0);
+}
+
 /// A connector with a bug.
 struct Broken;
 
