@@ -9,6 +9,7 @@ mod logins;
 mod output;
 mod push;
 mod shells;
+mod targets;
 
 use serde_json::{Value, json};
 

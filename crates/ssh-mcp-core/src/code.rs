@@ -164,6 +164,9 @@ codes! {
             "Look through your lanes with sub_list and close what you no longer need.";
     }
     State {
+        SshOptionBlocked = "SSH_OPTION_BLOCKED", No,
+            "An option or argument of SSH that runs programs on this machine, opens ports or loads libraries.",
+            "Leave the option out; ProxyCommand belongs into the user's own ssh_config.";
         InvalidArgument = "INVALID_ARGUMENT", No,
             "A rule of the tool is broken and no finer code fits.",
             "Correct the argument and call again.";

@@ -118,29 +118,165 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a session may show to be let in; each one given is tried, in the order key, password, agent.
+/// What a session may show to be let in; each one given is tried, in the order keys, password, agent.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// A private key file on this machine.
-    pub key_path: Option<PathBuf>,
-    /// Opens the key file if it is encrypted.
+    /// Private key files on this machine, in the order they are tried.
+    pub key_files: Vec<KeyFile>,
+    /// Opens the key files that are encrypted.
     pub key_passphrase: Option<Secret>,
     /// Answers password authentication, and keyboard-interactive when a single hidden prompt is asked.
     pub password: Option<Secret>,
     /// The socket of a running agent (`SSH_AUTH_SOCK`).
     pub agent_socket: Option<PathBuf>,
+    /// Which keys of the agent are tried.
+    pub agent_keys: AgentKeys,
+    /// Which methods are tried at all.
+    pub methods: Methods,
+}
+
+impl Credentials {
+    /// One key file that must be usable, and nothing else.
+    pub fn by_key(path: impl Into<PathBuf>) -> Self {
+        Self { key_files: vec![KeyFile { path: path.into(), need: Need::Required }], ..Self::default() }
+    }
+}
+
+/// A private key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it means if it cannot be used.
+    pub need: Need,
+}
+
+/// What it means if a key file cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The caller named it: the attempt fails.
+    Required,
+    /// A configuration or a default names it: the others are tried.
+    IfUsable,
+}
+
+/// Which keys of an agent are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AgentKeys {
+    /// All.
+    #[default]
+    All,
+    /// Those of the key files (`IdentitiesOnly yes`).
+    OfKeyFiles,
+}
+
+/// Which methods of RFC 4252 are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Methods {
+    /// Keys, of files and of the agent.
+    pub publickey: bool,
+    /// The password.
+    pub password: bool,
+    /// The password, as the answer to a question.
+    pub keyboard_interactive: bool,
+}
+
+impl Default for Methods {
+    fn default() -> Self {
+        Self { publickey: true, password: true, keyboard_interactive: true }
+    }
+}
+
+/// One host on the way, the last one included: where it is, what to show there, and whom to believe it is.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    /// Account and host.
+    pub target: Target,
+    /// The name its key is looked up by, where that is not the host's (`HostKeyAlias`).
+    pub host_key_name: Option<String>,
+    /// What to show.
+    pub credentials: Credentials,
+    /// How its key is judged.
+    pub host_keys: HostKeys,
+    /// How the connection is made and kept.
+    pub wire: Wire,
+}
+
+/// How a host's key is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeys {
+    /// What to do with an unknown one.
+    pub policy: HostKeyPolicy,
+    /// The user's `known_hosts` files; an unknown key is learnt into the first.
+    pub user_files: Vec<PathBuf>,
+    /// The system's, if not the usual ones.
+    pub global_files: Option<Vec<PathBuf>>,
+    /// Whether names are hidden in what is learnt; `None` goes by the file.
+    pub hashed: Option<bool>,
+}
+
+/// How a connection is made and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wire {
+    /// Whether zlib is offered.
+    pub compression: Compression,
+    /// How a dead peer is found out.
+    pub keepalive: Keepalive,
+    /// Which addresses of a name are tried.
+    pub family: Family,
+    /// The local address to connect from.
+    pub bind_address: Option<String>,
+    /// What is offered in the key exchange, where the usual does not serve.
+    pub algorithms: Algorithms,
+}
+
+/// Which addresses of a name are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// All.
+    #[default]
+    Any,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Algorithms by their names in the protocol, the preferred one first; `None` leaves the choice to the adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Algorithms {
+    /// Key exchange.
+    pub kex: Option<Vec<String>>,
+    /// Ciphers.
+    pub ciphers: Option<Vec<String>>,
+    /// Message authentication codes.
+    pub macs: Option<Vec<String>>,
+    /// Signatures of the host.
+    pub host_keys: Option<Vec<String>>,
+}
+
+/// What else makes two sessions to the same account interchangeable: the same private address behind two jump hosts is two
+/// places.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// The hosts jumped over, the nearest first.
+    pub via: Vec<Target>,
+    /// The name the host's key is looked up by.
+    pub host_key_name: Option<String>,
 }
 
 /// What to do with a host key that is not known (OpenSSH's `StrictHostKeyChecking`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+///
+/// In order of strength: what a caller asks for and what the operator wants meet in the greater one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostKeyPolicy {
-    /// Refuse it.
-    Strict,
-    /// Learn an unknown key and report it; refuse a changed one.
-    AcceptNew,
     /// Take any key, also a changed one, and learn nothing.
     DangerAcceptAny,
+    /// Learn an unknown key and report it; refuse a changed one.
+    AcceptNew,
+    /// Refuse it.
+    Strict,
 }
 
 /// Whether zlib is offered to the server.

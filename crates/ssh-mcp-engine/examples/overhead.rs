@@ -23,6 +23,7 @@ use ssh_mcp_core::{
     owner::Owner,
     port::{
         BoxFuture,
+        resolve::{ResolveError, Resolved, TargetAsk},
         ssh::{
             Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, ConnectError,
             ConnectRequest, Connected, Connector, HostKeyReport, HostKeyStatus, Link, LinkLost, Pty, PtySize,
@@ -33,10 +34,13 @@ use ssh_mcp_core::{
     registry::{Expiry, Session},
     settings::Settings,
     sync::Mutex,
-    target::{Address, Compression, Credentials, HostKeyPolicy, Target},
+    target::{Address, Credentials, Target},
 };
-use ssh_mcp_engine::{Connect, ConnectAnswer, Engine, Ensure, Exec, OpenShell, Ports, Reuse};
-use ssh_mcp_testkit::transcripts::ScriptedDisk;
+use ssh_mcp_engine::{Connect, ConnectAnswer, Engine, Ensure, Exec, Goal, OpenShell, Ports, Reuse};
+use ssh_mcp_testkit::{
+    host::{defaults, plainly},
+    transcripts::ScriptedDisk,
+};
 use tokio::task::coop::poll_proceed;
 
 const CHUNK: usize = 32 * 1024;
@@ -56,6 +60,10 @@ struct Events(Arc<Wire>, Bytes);
 struct Control(Arc<Wire>);
 
 impl Connector for Instantly {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move { plainly(ask) })
+    }
+
     fn connect<'a>(&'a self, _: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         let status = HostKeyStatus::Known;
         let host_key = HostKeyReport { algorithm: String::new(), fingerprint: String::new(), status };
@@ -189,17 +197,15 @@ async fn main() {
     let ports = Ports { connector: Arc::new(Instantly), transcripts: Arc::new(ScriptedDisk::new()) };
     let engine = Engine::start(Arc::new(Settings::default()), ports, 1);
     let owner = Owner::local();
+    let target = Target { address: Address { host: "h".into(), port: 22 }, username: "u".into() };
+    let hop = defaults().hop(target, Credentials::default());
     let ask = Connect {
-        target: Some(Target { address: Address { host: "h".into(), port: 22 }, username: "u".into() }),
+        goal: Some(Goal::Host(Box::new(hop))),
         session: None,
-        credentials: Credentials::default(),
-        timeout: Duration::from_secs(1),
+        timeout: Some(Duration::from_secs(1)),
         max_retries: 0,
         retry_delay: Duration::ZERO,
         overall: None,
-        compression: Compression::Off,
-        host_key_policy: HostKeyPolicy::Strict,
-        known_hosts: "x".into(),
         name: None,
         agent: None,
         expiry: Expiry::Never,

@@ -1,6 +1,6 @@
 //! Opening sessions: reuse what is there, else try until it works or must not be tried again.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     activity::Activity,
@@ -9,11 +9,14 @@ use ssh_mcp_core::{
     id::SessionId,
     lifecycle::{Ending, SessionLife, Touched},
     owner::Owner,
-    port::ssh::{ConnectError, ConnectRequest, Connected, HostKeyStatus, Transience},
+    port::{
+        resolve::{ResolveError, Resolved, TargetAsk},
+        ssh::{ConnectError, ConnectRequest, Connected, HostKeyStatus, Transience},
+    },
     quota::{Place, Quota},
     registry::{Expiry, Health, HealthWord, Session, SessionSpec},
     retry,
-    target::{Compression, Credentials, HostKeyPolicy, Keepalive, Target},
+    target::{Hop, HostKeyPolicy, Route, Target},
     target_names,
 };
 
@@ -22,26 +25,18 @@ use crate::{Engine, session::while_open};
 /// What a caller wants.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    /// Account and host; may be left out when `session` is given.
-    pub target: Option<Target>,
+    /// Where to; may be left out when `session` is given.
+    pub goal: Option<Goal>,
     /// A session the caller knows; taken if it is alive, whatever `reuse` says.
     pub session: Option<SessionId>,
-    /// What to show.
-    pub credentials: Credentials,
-    /// Time of one attempt.
-    pub timeout: Duration,
+    /// Time of one attempt; left out, what the configuration says of the target, else the setting.
+    pub timeout: Option<Duration>,
     /// Further attempts after a transient failure.
     pub max_retries: u32,
     /// First wait between two attempts.
     pub retry_delay: Duration,
     /// Time for all attempts and waits together.
     pub overall: Option<Duration>,
-    /// Whether zlib is offered.
-    pub compression: Compression,
-    /// What to do with an unknown host key.
-    pub host_key_policy: HostKeyPolicy,
-    /// The user's known hosts.
-    pub known_hosts: PathBuf,
     /// A label.
     pub name: Option<String>,
     /// The agent the session is made for.
@@ -50,6 +45,15 @@ pub struct Connect {
     pub expiry: Expiry,
     /// What to do with sessions that lead to the same place.
     pub reuse: Reuse,
+}
+
+/// Where to.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// This account on this host, straight; no configuration is read.
+    Host(Box<Hop>),
+    /// What the configuration makes of a target.
+    Target(Box<TargetAsk>),
 }
 
 /// What to do with sessions that lead to the same account on the same host.
@@ -103,6 +107,9 @@ pub enum ConnectFailure {
     /// The named session is dead and no address was given.
     #[error("the session is gone and no address was given")]
     NoTarget,
+    /// The target leads nowhere.
+    #[error(transparent)]
+    Unresolved(#[from] ResolveError),
     /// No attempt worked.
     #[error("{error}")]
     Failed {
@@ -148,18 +155,22 @@ impl Engine {
             }
             replaced += self.drop_dead(&mut vec![session]);
         }
-        let target = ask.target.clone().ok_or(ConnectFailure::NoTarget)?;
+        let way = match &ask.goal {
+            None => return Err(ConnectFailure::NoTarget),
+            Some(Goal::Host(hop)) => Resolved { via: Vec::new(), hop: (**hop).clone(), timeout: None },
+            Some(Goal::Target(target)) => self.ports.connector.resolve(target).await?,
+        };
         match ask.reuse {
             Reuse::ForceNew => {}
             Reuse::Suggest => {
-                let mut matches = self.probed_matches(owner, &target, &ask).await;
+                let mut matches = self.probed_matches(owner, &way, &ask).await;
                 matches.retain(|session| session.is_open());
                 if !matches.is_empty() {
                     return Ok(ConnectAnswer::Suggested { matches });
                 }
             }
             Reuse::Auto => {
-                let mut matches = self.probed_matches(owner, &target, &ask).await;
+                let mut matches = self.probed_matches(owner, &way, &ask).await;
                 replaced += self.drop_dead(&mut matches);
                 let healthy = |session: &Arc<Session>| session.health.load().word == HealthWord::Healthy;
                 if let Some(session) =
@@ -171,8 +182,8 @@ impl Engine {
         }
         let limit = self.sessions.limit();
         let place = self.sessions.take().ok_or(ConnectFailure::TooManySessions { limit })?;
-        let (connected, retries) = self.attempt(&ask, &target, deadline, progress).await?;
-        let session = self.open(owner, ask, target, connected, place);
+        let (connected, retries) = self.attempt(&ask, &way, deadline, progress).await?;
+        let session = self.open(owner, ask, &way, connected, place);
         Ok(ConnectAnswer::Connected { session, retries, replaced })
     }
 
@@ -181,17 +192,23 @@ impl Engine {
     async fn probed_matches(
         self: &Arc<Self>,
         owner: &Owner,
-        target: &Target,
+        way: &Resolved,
         ask: &Connect,
     ) -> Vec<Arc<Session>> {
         let agent = ask.agent.as_deref();
         // A host nobody checked will not do for a call that wants it checked.
         let trusted = |session: &Session| {
-            ask.host_key_policy == HostKeyPolicy::DangerAcceptAny
+            way.hop.host_keys.policy == HostKeyPolicy::DangerAcceptAny
                 || session.spec.host_key.status != HostKeyStatus::Unchecked
         };
         let mut matches = self.registries.sessions.of_owner(owner);
-        matches.retain(|session| session.spec.target == *target && session.is_open() && trusted(session));
+        let route = route(way);
+        matches.retain(|session| {
+            session.spec.target == way.hop.target
+                && session.spec.route == route
+                && session.is_open()
+                && trusted(session)
+        });
         matches.sort_by_key(|session| agent.is_none() || session.spec.agent.as_deref() != agent);
         self.probe_each(&matches).await;
         matches
@@ -200,25 +217,20 @@ impl Engine {
     async fn attempt(
         &self,
         ask: &Connect,
-        target: &Target,
+        way: &Resolved,
         deadline: Option<Duration>,
         progress: Progress<'_>,
     ) -> Result<(Connected, u32), ConnectFailure> {
+        let timeout = ask.timeout.or(way.timeout).unwrap_or(self.settings.connect_timeout);
+        let target = &way.hop.target;
         let mut waits = retry::waits(ask.retry_delay, ask.max_retries, self.mint.seed());
         let mut attempts = 0;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
             let request = ConnectRequest {
-                target: target.clone(),
-                credentials: ask.credentials.clone(),
-                timeout: left.map_or(ask.timeout, |left| left.min(ask.timeout)),
-                compression: ask.compression,
-                host_key_policy: ask.host_key_policy,
-                known_hosts: ask.known_hosts.clone(),
-                keepalive: Keepalive {
-                    interval: self.settings.keepalive_interval,
-                    max: self.settings.keepalive_max,
-                },
+                via: way.via.clone(),
+                hop: way.hop.clone(),
+                timeout: left.map_or(timeout, |left| left.min(timeout)),
             };
             let error = match self.ports.connector.connect(&request).await {
                 Ok(connected) => return Ok((connected, attempts)),
@@ -244,7 +256,7 @@ impl Engine {
         self: &Arc<Self>,
         owner: &Owner,
         ask: Connect,
-        target: Target,
+        way: &Resolved,
         connected: Connected,
         place: Place,
     ) -> Arc<Session> {
@@ -254,7 +266,8 @@ impl Engine {
             spec: SessionSpec {
                 id: self.mint(),
                 owner: owner.clone(),
-                target,
+                target: way.hop.target.clone(),
+                route: route(way),
                 agent: ask.agent,
                 name: ask.name,
                 expiry: ask.expiry,
@@ -304,10 +317,18 @@ impl Engine {
     }
 }
 
+fn route(way: &Resolved) -> Route {
+    Route {
+        via: way.via.iter().map(|hop| hop.target.clone()).collect(),
+        host_key_name: way.hop.host_key_name.clone(),
+    }
+}
+
 fn transience(error: &ConnectError) -> Transience {
     match error {
         ConnectError::Failed { transience, .. } => *transience,
         ConnectError::TimedOut { .. } => Transience::Transient,
+        ConnectError::Jump { error, .. } => transience(error),
         ConnectError::Rejected { .. }
         | ConnectError::Key { .. }
         | ConnectError::UnknownHostKey { .. }

@@ -30,7 +30,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 pub use clock::Clock;
 pub use command::{Cancel, Exec, Waited};
-pub use connect::{Connect, ConnectAnswer, ConnectFailure, Progress, Reuse};
+pub use connect::{Connect, ConnectAnswer, ConnectFailure, Goal, Progress, Reuse};
 pub use lanes::{Body, Inline, LaneClosed, LaneEntry, LaneSums, OpenLane, OpenLaneError, Origin, Source};
 pub use leak::Unobserved;
 pub use observe::{CasualObserver, Observable};

@@ -75,6 +75,14 @@ impl Face {
         }
     }
 
+    /// The arguments it takes and its list leaves out.
+    fn unshown(self) -> &'static [&'static str] {
+        match self {
+            Self::New(row) => row.unshown(),
+            Self::Old(_) => &[],
+        }
+    }
+
     /// The schema of its answers.
     fn output(self) -> JsonObject {
         match self {
@@ -144,7 +152,7 @@ impl Catalogue {
 
     /// A tool as `tools/list` shows it; not kept, because a client asks once and the schemas of answers are large.
     pub(crate) fn shown(&self, entry: &Entry) -> Tool {
-        let input = Arc::new(schema::shown(&entry.input));
+        let input = Arc::new(schema::shown(&entry.input, entry.face.unshown()));
         let tool = Tool::new(entry.face.name(), entry.face.description(), input)
             .with_annotations(entry.row.annotations());
         let tool = tool.with_title(entry.face.title());

@@ -9,7 +9,10 @@ use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Category, Code, Effect, Retry},
-    port::ssh::{ChannelError, ConnectError},
+    port::{
+        resolve::ResolveError,
+        ssh::{ChannelError, ConnectError},
+    },
     text,
     uri::{Scheme, UriError},
 };
@@ -191,6 +194,13 @@ impl From<ConnectFailure> for Failure {
                 Code::SessionNotFound,
                 "the session is gone, and no address was given to connect anew",
             ),
+            ConnectFailure::Unresolved(error) => {
+                let code = match &error {
+                    ResolveError::Call(_) | ResolveError::Config(_) => Code::InvalidArgument,
+                    ResolveError::Blocked(_) => Code::SshOptionBlocked,
+                };
+                Self::new(code, text::remote_words(&error.to_string()))
+            }
             ConnectFailure::Failed { error, attempts, target } => {
                 connect_error(error, &target.to_string()).with_context(format!("attempts={attempts}"))
             }
@@ -293,6 +303,11 @@ fn connect_error(error: ConnectError, target: &str) -> Failure {
     let reason = format!("{target}: {error}");
     let failure = |code| Failure::new(code, text::remote_words(&reason)).with_effect(Effect::None);
     match error {
+        ConnectError::Jump { error, host } => {
+            let mut failed = connect_error(*error, &host.to_string());
+            failed.reason = text::remote_words(&reason);
+            failed
+        }
         ConnectError::Failed { .. } => failure(Code::ConnectionFailed),
         ConnectError::TimedOut { .. } => failure(Code::ConnectionTimeout),
         ConnectError::Rejected { tried, offered } => {

@@ -17,10 +17,12 @@ pub(crate) fn of_output<T: JsonSchema>() -> JsonObject {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// A schema of arguments as clients are shown it: that a count is not below zero goes without saying, and costs tokens.
-pub(crate) fn shown(input: &JsonObject) -> JsonObject {
+/// A schema of arguments as clients are shown it: without the fields of another tool's listing, and that a count is not
+/// below zero goes without saying. Both cost tokens.
+pub(crate) fn shown(input: &JsonObject, unshown: &[&str]) -> JsonObject {
     let mut shown = input.clone();
     if let Some(Value::Object(properties)) = shown.get_mut("properties") {
+        properties.retain(|name, _| !unshown.contains(&name.as_str()));
         for property in properties.values_mut().filter_map(Value::as_object_mut) {
             if property.get("minimum").and_then(Value::as_f64) == Some(0.0) {
                 property.remove("minimum");

@@ -39,6 +39,7 @@ use crate::{
     signals::Signals,
     sources::{Loaded, Start},
     transcripts::TranscriptFiles,
+    user::User,
 };
 
 /// The product under these settings, over real SSH. Must be called inside a runtime.
@@ -47,7 +48,9 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     // Only the jitter between connection attempts hangs on it.
     _ = getrandom::fill(&mut seed);
     let transcripts = TranscriptFiles::new(&settings, std::env::vars_os());
-    let ports = Ports { connector: Arc::new(RusshConnector::new()), transcripts: Arc::new(transcripts) };
+    let user = User::new(&sources::environment, settings.home.clone()).into_connecting();
+    let connector = RusshConnector::new().for_user(user);
+    let ports = Ports { connector: Arc::new(connector), transcripts: Arc::new(transcripts) };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))
 }
 

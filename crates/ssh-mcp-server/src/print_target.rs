@@ -3,12 +3,13 @@
 //! For whoever wonders where a connection will go, and for comparing with OpenSSH. Nothing is connected to; programs of
 //! `Match exec` run, as they do for `ssh -G`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use openssh_files::config::{Config, LoadError, Overrides, ResolveError, Source, Target, TargetError, Whose};
 
 use crate::sources::Surroundings;
-use crate::user::{User, run_in_shell};
+use crate::user::User;
+use ssh_mcp_ssh::{run_in_shell, usual_sources};
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +32,7 @@ pub(crate) fn print_target(
     let user = User::of_this_process(surroundings);
     let home_of = |name: &str| user.home_of(name);
     let sources = match file {
-        None => vec![
-            Source {
-                path: Path::new(&user.home).join(".ssh/config"),
-                whose: Whose::Own,
-                may_be_missing: true,
-            },
-            Source { path: PathBuf::from("/etc/ssh/ssh_config"), whose: Whose::System, may_be_missing: true },
-        ],
+        None => usual_sources(&user.home),
         Some(none) if none == "none" => Vec::new(),
         Some(file) => {
             let path = surroundings.working_dir.join(file);

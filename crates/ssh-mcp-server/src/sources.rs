@@ -75,6 +75,11 @@ pub struct Surroundings<'a> {
     pub home: Option<PathBuf>,
 }
 
+/// A variable of this process.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|text| text.to_string_lossy().into_owned())
+}
+
 /// Resolves all settings of a binary.
 ///
 /// # Errors
@@ -148,7 +153,6 @@ pub enum Start<F> {
 /// Answers go to standard output, complaints to standard error.
 pub fn start<F: Flags>() -> Start<F> {
     let working_dir = std::env::current_dir().unwrap_or_default();
-    let environment = |name: &str| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
     let surroundings =
         Surroundings { environment: &environment, working_dir: &working_dir, home: std::env::home_dir() };
     start_with(std::env::args_os(), &surroundings, &mut io::stdout(), &mut io::stderr())

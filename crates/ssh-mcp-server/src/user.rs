@@ -5,11 +5,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use openssh_files::config::{Local, Owner};
+use ssh_mcp_ssh::LocalUser;
 
-use crate::sources::Surroundings;
+use crate::sources::{self, Surroundings};
 
 /// Who runs this process.
 pub(crate) struct User {
@@ -23,11 +23,16 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn of_this_process(surroundings: &Surroundings<'_>) -> User {
+        Self::new(surroundings.environment, surroundings.home.clone())
+    }
+
+    /// `home` is the settings' word about the home directory.
+    pub(crate) fn new(environment: &dyn Fn(&str) -> Option<String>, home: Option<PathBuf>) -> User {
         let accounts = Accounts::read(Path::new("/etc/passwd"), Path::new("/etc/group"));
         let uid = rustix::process::getuid().as_raw();
         let account = accounts.users.iter().find(|account| account.uid == uid);
-        let variable = |name| (surroundings.environment)(name).filter(|text| !text.is_empty());
-        let home = surroundings.home.clone().or_else(|| account.map(|account| PathBuf::from(&account.home)));
+        let variable = |name| environment(name).filter(|text| !text.is_empty());
+        let home = home.or_else(|| account.map(|account| PathBuf::from(&account.home)));
         let name = account.map(|account| account.name.clone());
         User {
             home: home.unwrap_or_else(|| PathBuf::from("/")).to_string_lossy().into_owned(),
@@ -62,16 +67,19 @@ impl User {
         let User { home, name, uid, host_name, .. } = self;
         Local { home, user: name, uid: *uid, host_name, environment, home_of, exec }
     }
-}
 
-/// Runs a command line in a shell; true if it ends with 0.
-///
-/// Its output goes nowhere: standard output is for answers.
-pub(crate) fn run_in_shell(shell: Option<String>, command: &str) -> io::Result<bool> {
-    let shell = shell.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".to_owned());
-    let status =
-        Command::new(shell).arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-    Ok(status.success())
+    /// What a connector has to know, with the environment of this process.
+    pub(crate) fn into_connecting(self) -> LocalUser {
+        LocalUser {
+            home: self.home.clone(),
+            name: self.name.clone(),
+            uid: self.uid,
+            host_name: self.host_name.clone(),
+            owner: self.owner(),
+            home_of: Box::new(move |name| self.home_of(name)),
+            environment: Box::new(sources::environment),
+        }
+    }
 }
 
 #[derive(Default)]

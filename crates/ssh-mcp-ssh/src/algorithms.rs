@@ -20,6 +20,11 @@ pub fn offer(kind: AlgorithmKind) -> Offer<'static> {
     }
 }
 
+/// Whether a name is that of a key exchange, and not of something that is announced beside them.
+pub(crate) fn is_kex(name: &str) -> bool {
+    KEX.contains(&name)
+}
+
 /// The first ones are offered unasked.
 const CIPHERS: &[&str] = &[
     "chacha20-poly1305@openssh.com",

@@ -1,4 +1,4 @@
-//! Logging in (RFC 4252): key file, password, agent, in this order, each one that was given.
+//! Logging in (RFC 4252): key files, password, agent, in this order, each one that was given.
 //!
 //! A rejected method costs a try, and servers hang up after a few (`MaxAuthTries`, 6 with OpenSSH), so nothing is asked
 //! that cannot succeed: methods the server does not offer are left out once it has said what it offers. Where a server
@@ -7,6 +7,7 @@
 //! What let us in is remembered as [`Way`]s: a further connection of the same link shows exactly these again.
 //! Secrets stay in types that are wiped; no line of the log has one.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,12 +17,13 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 use ssh_mcp_core::port::ssh::{ConnectError, Transience};
-use ssh_mcp_core::target::{Credentials, Secret};
+use ssh_mcp_core::target::{AgentKeys, Credentials, Methods, Secret};
 use ssh_mcp_core::target_names;
 
 use crate::connection::Connection;
 use crate::error;
 use crate::handler::End;
+use crate::key_file::Keys;
 
 /// One step that a server accepted.
 #[derive(Clone)]
@@ -79,15 +81,22 @@ pub(crate) async fn log_in(
     connection: &mut Connection,
     user: &str,
     credentials: &Credentials,
-    key: Option<Arc<PrivateKey>>,
+    keys: Keys,
 ) -> Result<Vec<Way>, ConnectError> {
+    let Keys { usable, named, passed_over } = keys;
     let mut sources = Sources {
-        key,
+        keys: usable.into(),
         password: credentials.password.clone(),
         keyboard: credentials.password.clone(),
         agent: credentials.agent_socket.clone(),
+        methods: credentials.methods,
     };
     let mut login = Login::new(connection, user);
+    login.tried = passed_over;
+    login.agent_keys = match credentials.agent_keys {
+        AgentKeys::All => None,
+        AgentKeys::OfKeyFiles => Some(named),
+    };
     while let Some(source) = sources.take(&login.offered) {
         let step = match source {
             Source::Key(key) => login.show(Way::Key(key), "publickey (key file)").await?,
@@ -136,10 +145,11 @@ pub(crate) async fn log_in_again(
 
 /// What is left to be shown.
 struct Sources {
-    key: Option<Arc<PrivateKey>>,
+    keys: VecDeque<Arc<PrivateKey>>,
     password: Option<Secret>,
     keyboard: Option<Secret>,
     agent: Option<PathBuf>,
+    methods: Methods,
 }
 
 enum Source {
@@ -152,9 +162,18 @@ enum Source {
 impl Sources {
     /// The next source the server may take; nothing is known of the server before its first answer.
     fn take(&mut self, offered: &Offered) -> Option<Source> {
-        let may = |method| offered.0.as_deref().is_none_or(|methods| methods.contains(&method));
+        let Methods { publickey, password, keyboard_interactive } = self.methods;
+        let may = |method| {
+            let wanted = match method {
+                MethodKind::PublicKey => publickey,
+                MethodKind::Password => password,
+                MethodKind::KeyboardInteractive => keyboard_interactive,
+                MethodKind::None | MethodKind::HostBased | MethodKind::GssapiWithMic => true,
+            };
+            wanted && offered.0.as_deref().is_none_or(|methods| methods.contains(&method))
+        };
         if may(MethodKind::PublicKey)
-            && let Some(key) = self.key.take()
+            && let Some(key) = self.keys.pop_front()
         {
             return Some(Source::Key(key));
         }
@@ -199,7 +218,9 @@ struct Login<'a> {
     offered: Offered,
     tried: Vec<String>,
     accepted: Vec<Way>,
-    shown: Option<PublicKey>,
+    shown: Vec<PublicKey>,
+    /// The agent's keys that may be shown; `None` is all of them.
+    agent_keys: Option<Vec<PublicKey>>,
     agent: Option<AgentClient<AgentSocket>>,
 }
 
@@ -216,7 +237,8 @@ impl<'a> Login<'a> {
             offered: Offered::default(),
             tried: Vec::new(),
             accepted: Vec::new(),
-            shown: None,
+            shown: Vec::new(),
+            agent_keys: None,
             agent: None,
         }
     }
@@ -229,7 +251,7 @@ impl<'a> Login<'a> {
             Way::None => self.connection.handle.authenticate_none(user).await,
             Way::Key(key) => {
                 let Some(hash) = self.rsa_hash(&key.algorithm()).await? else { return Ok(Step::No) };
-                self.shown = Some(key.public_key().clone());
+                self.shown.push(key.public_key().clone());
                 let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
                 self.connection.handle.authenticate_publickey(user, key).await
             }
@@ -327,9 +349,16 @@ impl<'a> Login<'a> {
             }
         };
         for (number, identity) in (1..).zip(identities) {
-            // The server has judged the key of the file already; each try counts.
-            if let (AgentIdentity::PublicKey { key, .. }, Some(shown)) = (&identity, &self.shown)
-                && key.key_data() == shown.key_data()
+            // The server has judged the keys of the files already; each try counts.
+            let is_among =
+                |keys: &[PublicKey], key: &PublicKey| keys.iter().any(|one| one.key_data() == key.key_data());
+            if let AgentIdentity::PublicKey { key, .. } = &identity
+                && is_among(&self.shown, key)
+            {
+                continue;
+            }
+            if let Some(wanted) = &self.agent_keys
+                && !is_among(wanted, &identity.public_key())
             {
                 continue;
             }
@@ -525,10 +554,11 @@ mod tests {
     fn sources(key: Option<PrivateKey>) -> Sources {
         let password = Some(Secret::new("x".to_owned()));
         Sources {
-            key: key.map(Arc::new),
+            keys: key.map(Arc::new).into_iter().collect(),
             password: password.clone(),
             keyboard: password,
             agent: Some("a".into()),
+            methods: Methods::default(),
         }
     }
 

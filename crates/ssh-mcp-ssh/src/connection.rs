@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{Config, Handle, Msg};
+use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
-use ssh_mcp_core::target::{Compression, Keepalive};
-use tokio::net::TcpStream;
+use ssh_mcp_core::target::{Algorithms, Compression, Keepalive};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::algorithms;
 use crate::handler::{Client, Watch};
 use crate::host_key::Trust;
-use crate::line::Line;
+use crate::line::{Line, Socket};
 
 /// A connection after its key exchange.
 pub(crate) struct Connection {
@@ -43,6 +44,8 @@ pub(crate) struct Terms {
     pub(crate) keepalive: Keepalive,
     /// Whether zlib is offered.
     pub(crate) zlib: Zlib,
+    /// What is offered where the usual does not serve.
+    pub(crate) algorithms: Algorithms,
 }
 
 /// Whether zlib is offered on this connection.
@@ -66,11 +69,7 @@ impl Zlib {
 
 impl Connection {
     /// Exchanges keys and checks the host key. Dropping the future ends the connection.
-    pub(crate) async fn establish(
-        socket: TcpStream,
-        terms: &Terms,
-        trust: Trust,
-    ) -> Result<Self, ConnectError> {
+    pub(crate) async fn establish(socket: Socket, terms: &Terms, trust: Trust) -> Result<Self, ConnectError> {
         let config = config(terms, &trust);
         let watch = Arc::<Watch>::default();
         let cut = CancellationToken::new();
@@ -136,13 +135,29 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         Zlib::Offered => &[compression::ZLIB_LEGACY, compression::NONE],
         Zlib::Off => &[compression::NONE],
     };
+    let usual = Preferred::default();
+    let Algorithms { kex, ciphers: named_ciphers, macs, host_keys } = &terms.algorithms;
+    let keys: Vec<Algorithm> = match host_keys {
+        Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+        None => trust.preferred(),
+    };
+    let kex = match kex {
+        Some(names) => {
+            // Not algorithms but what is announced beside them.
+            let is_marker = |name: &&russh::kex::Name| !algorithms::is_kex(name.as_ref());
+            let markers = usual.kex.iter().filter(is_marker).copied();
+            named::<russh::kex::Name>(names).into_iter().chain(markers).collect::<Vec<_>>().into()
+        }
+        None => usual.kex.clone(),
+    };
     let preferred = Preferred {
-        key: trust.preferred().into(),
+        key: keys.into(),
+        kex,
+        mac: macs.as_deref().map_or_else(|| usual.mac.clone(), |names| named(names).into()),
         // Certificates would be shown instead of keys, and nobody here could judge them.
         host_key_certificates: (&[]).into(),
-        cipher: ciphers().into(),
+        cipher: named_ciphers.as_deref().map_or_else(|| ciphers().into(), |names| named(names).into()),
         compression: compression.into(),
-        ..Preferred::default()
     };
     Arc::new(Config {
         window_size: WINDOW,
@@ -154,6 +169,11 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         keepalive_max: usize::try_from(terms.keepalive.max.saturating_sub(1).max(1)).unwrap_or(usize::MAX),
         ..Config::default()
     })
+}
+
+/// Names this build knows, in their order.
+fn named<'a, N: TryFrom<&'a str>>(names: &'a [String]) -> Vec<N> {
+    names.iter().filter_map(|name| N::try_from(name).ok()).collect()
 }
 
 /// AES first where the processor has instructions for it, else it costs twice what ChaCha20 does.

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use openssh_files::known_hosts::{self, Hashing, HostKey, HostName, KnownHosts, Learnt, Verdict};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
-use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, HostKeyReport, HostKeyStatus, Transience};
-use ssh_mcp_core::target::HostKeyPolicy;
+use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Transience};
+use ssh_mcp_core::target::{Hop, HostKeyPolicy, HostKeys};
 use ssh_mcp_core::text::remote_words;
 
 use crate::error;
@@ -26,31 +26,42 @@ pub(crate) enum Trust {
 pub(crate) struct Check {
     host: HostName,
     policy: HostKeyPolicy,
-    user_file: PathBuf,
+    /// Where an unknown key is learnt.
+    learn_into: Option<PathBuf>,
+    hashing: Hashing,
     known: KnownHosts,
 }
 
 impl Trust {
-    /// Reads the files for a request; `global` are the system's, read after the user's.
-    pub(crate) async fn from_files(
-        request: &ConnectRequest,
-        global: &[PathBuf],
-    ) -> Result<Self, ConnectError> {
-        let address = &request.target.address;
-        let host = HostName::new(&address.host, address.port)
-            .map_err(|cause| error::failed(format!("{}: {cause}", address.host), Transience::Permanent))?;
-        let user_file = request.known_hosts.clone();
-        let files: Vec<PathBuf> = [&user_file].into_iter().chain(global).cloned().collect();
+    /// Reads the files for a hop; `global` are the system's where it names none, read after the user's.
+    pub(crate) async fn from_files(hop: &Hop, global: &[PathBuf]) -> Result<Self, ConnectError> {
+        let HostKeys { policy, user_files, global_files, hashed } = &hop.host_keys;
+        let address = &hop.target.address;
+        // An alias stands in the files as it is, whatever the port.
+        let (name, port) = match &hop.host_key_name {
+            Some(alias) => (alias, PLAIN_PORT),
+            None => (&address.host, address.port),
+        };
+        let host = HostName::new(name, port)
+            .map_err(|cause| error::failed(format!("{name}: {cause}"), Transience::Permanent))?;
+        let global = global_files.as_deref().unwrap_or(global);
+        let files: Vec<PathBuf> = user_files.iter().chain(global).cloned().collect();
         let known = blocking(move || KnownHosts::read_all(files)).await?;
-        let known = match (known, request.host_key_policy) {
+        let learn_into = user_files.first().cloned();
+        let known = match (known, *policy) {
             (Ok(known), _) => known,
             // Nothing depends on the files then.
             (Err(_), HostKeyPolicy::DangerAcceptAny) => KnownHosts::default(),
             (Err(cause), HostKeyPolicy::Strict | HostKeyPolicy::AcceptNew) => {
-                return Err(unusable(&request.known_hosts, &cause));
+                return Err(unusable(learn_into.as_deref(), &cause));
             }
         };
-        Ok(Self::Files(Check { host, policy: request.host_key_policy, user_file, known }))
+        let hashing = match hashed {
+            None => Hashing::AsFile,
+            Some(true) => Hashing::Hashed,
+            Some(false) => Hashing::Plain,
+        };
+        Ok(Self::Files(Check { host, policy: *policy, learn_into, hashing, known }))
     }
 
     /// Key types to ask for, those the host is known by first: else a host known by its RSA key shows another one
@@ -109,13 +120,15 @@ impl Check {
     }
 
     async fn learn(&self, key: &HostKey) -> Result<HostKeyReport, ConnectError> {
-        let (file, host, new) = (self.user_file.clone(), self.host.clone(), key.clone());
-        let learnt = blocking(move || known_hosts::append(&file, &host, &new, Hashing::AsFile)).await?;
+        // Nowhere to keep it: the next connection would know as little.
+        let Some(file) = self.learn_into.clone() else { return Ok(report(key, HostKeyStatus::Unchecked)) };
+        let (host, new, hashing) = (self.host.clone(), key.clone(), self.hashing);
+        let learnt = blocking(move || known_hosts::append(&file, &host, &new, hashing)).await?;
         match learnt {
             Ok(Learnt::Added(_)) => Ok(report(key, HostKeyStatus::Learnt)),
             Ok(Learnt::Present(_)) => Ok(report(key, HostKeyStatus::Known)),
             Ok(Learnt::Refused(verdict)) => Err(self.contradicted(key, &verdict)),
-            Err(cause) => Err(unusable(&self.user_file, &cause)),
+            Err(cause) => Err(unusable(self.learn_into.as_deref(), &cause)),
         }
     }
 
@@ -164,12 +177,13 @@ fn broken(cause: &str) -> ConnectError {
     error::failed(format!("the host key cannot be read: {cause}"), Transience::Permanent)
 }
 
-fn unusable(path: &std::path::Path, cause: &dyn std::error::Error) -> ConnectError {
+fn unusable(path: Option<&std::path::Path>, cause: &dyn std::error::Error) -> ConnectError {
     let words = match cause.source() {
         Some(source) => format!("{cause}: {source}"),
         None => cause.to_string(),
     };
-    ConnectError::KnownHosts { path: path.display().to_string(), cause: remote_words(&words) }
+    let path = path.map_or_else(|| "known hosts".to_owned(), |path| path.display().to_string());
+    ConnectError::KnownHosts { path, cause: remote_words(&words) }
 }
 
 /// Runs file work where it may wait; a panic in it comes out as a failure of the attempt.
@@ -178,6 +192,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .await
         .map_err(|cause| error::failed(format!("reading known hosts: {cause}"), Transience::Permanent))
 }
+
+/// The port that leaves no trace in a name.
+const PLAIN_PORT: u16 = 22;
 
 /// In OpenSSH's order of preference.
 const TYPES: [&str; 5] =

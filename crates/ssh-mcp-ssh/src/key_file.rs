@@ -1,21 +1,70 @@
 //! Private keys from files: OpenSSH, PKCS#8, PEM (PKCS#1, SEC1) and PuTTY, encrypted or not.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use russh::keys::{self, Algorithm, PrivateKey, ssh_key};
+use russh::keys::{self, Algorithm, PrivateKey, PublicKey, ssh_key};
 use ssh_mcp_core::port::ssh::ConnectError;
-use ssh_mcp_core::target::Secret;
+use ssh_mcp_core::target::{Credentials, KeyFile, Need, Secret};
 use ssh_mcp_core::text::remote_words;
 use zeroize::Zeroizing;
 
-/// Reads and opens a key file where it may take its time: deriving the key of an encrypted one costs 0.1 to 0.3 s.
-pub(crate) async fn load(path: PathBuf, passphrase: Option<Secret>) -> Result<Arc<PrivateKey>, ConnectError> {
-    let shown = path.display().to_string();
-    let work = tokio::task::spawn_blocking(move || read(&path, passphrase.as_ref()));
-    let loaded = work.await.unwrap_or_else(|panic| Err(panic.to_string()));
-    loaded.map(Arc::new).map_err(|cause| ConnectError::Key { path: shown, cause: remote_words(&cause) })
+/// What the key files of a login come to.
+#[derive(Default)]
+pub(crate) struct Keys {
+    /// Keys to show, in the order of their files.
+    pub(crate) usable: Vec<Arc<PrivateKey>>,
+    /// The public halves of all files that could be told: an agent may hold what a file does not give up.
+    pub(crate) named: Vec<PublicKey>,
+    /// Why files were passed over; missing ones are not worth a word.
+    pub(crate) passed_over: Vec<String>,
+}
+
+/// Reads and opens the key files of a login where it may take its time: deriving the key of an encrypted one costs 0.1 to
+/// 0.3 s.
+pub(crate) async fn load_all(credentials: &Credentials) -> Result<Keys, ConnectError> {
+    let (files, passphrase) = (credentials.key_files.clone(), credentials.key_passphrase.clone());
+    let work = tokio::task::spawn_blocking(move || read_all(&files, passphrase.as_ref()));
+    work.await.unwrap_or_else(|panic| {
+        Err(ConnectError::Key { path: "key files".to_owned(), cause: remote_words(&panic.to_string()) })
+    })
+}
+
+fn read_all(files: &[KeyFile], passphrase: Option<&Secret>) -> Result<Keys, ConnectError> {
+    let mut keys = Keys::default();
+    for KeyFile { path, need } in files {
+        match read(path, passphrase) {
+            Ok(key) => {
+                keys.named.push(key.public_key().clone());
+                keys.usable.push(Arc::new(key));
+            }
+            Err(cause) if *need == Need::Required => {
+                return Err(ConnectError::Key {
+                    path: path.display().to_string(),
+                    cause: remote_words(&cause),
+                });
+            }
+            Err(cause) => {
+                keys.named.extend(public_half(path));
+                if path.exists() {
+                    let cause = remote_words(&cause);
+                    keys.passed_over.push(format!("publickey (key file {}: {cause})", path.display()));
+                }
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// The public key beside a private one, or in its place: `IdentityFile` may name either where an agent holds the rest.
+fn public_half(path: &Path) -> Option<PublicKey> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".pub");
+    [Path::new(&beside), path].into_iter().find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        PublicKey::from_openssh(text.trim()).ok()
+    })
 }
 
 fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, String> {

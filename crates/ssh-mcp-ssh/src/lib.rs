@@ -4,16 +4,18 @@
 //!
 //! | Module | Holds |
 //! | --- | --- |
+//! | `resolve` | what ssh_config says about a target |
 //! | `dial`, `line` | TCP: every address of a name, and a socket that can be cut |
 //! | `host_key`, `handler` | whom we talk to, and what russh calls us for |
 //! | `connection` | one connection: what is agreed on, how it ends |
 //! | `algorithms` | what a configuration can choose from |
 //! | `key_file`, `auth` | logging in |
+//! | `hops` | all of this for each host on the way |
 //! | `places`, `pool` | the connections of one link, and which one a channel goes to |
 //! | `channel` | one channel |
 //! | `tasks`, `error` | who owns what runs; russh's words in ours |
 //!
-//! No type of russh leaves this crate. Not here: retries (the engine's), ssh_config, jump hosts, SFTP.
+//! No type of russh leaves this crate. Not here: retries (the engine's), SFTP.
 
 mod algorithms;
 mod auth;
@@ -22,36 +24,41 @@ mod connection;
 mod dial;
 mod error;
 mod handler;
+mod hops;
 mod host_key;
 mod key_file;
 mod line;
 mod places;
 mod pool;
+mod resolve;
 mod tasks;
 
 pub use algorithms::offer;
 
+pub use resolve::{LocalUser, LookUp, run_in_shell, usual_sources};
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ssh_mcp_core::port::BoxFuture;
-use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, Connected, Connector, Transience};
-use ssh_mcp_core::target_names;
+use ssh_mcp_core::port::resolve::{ResolveError, Resolved, TargetAsk};
+use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, Connected, Connector};
 use tokio::time::timeout;
 
-use crate::connection::{Connection, Terms, Zlib};
-use crate::host_key::Trust;
+use crate::hops::Reached;
 use crate::pool::{Recipe, RusshLink};
 
 /// Connects by russh; needs a tokio runtime with its I/O and time drivers.
 #[derive(Debug, Clone)]
 pub struct RusshConnector {
     global_known_hosts: Vec<PathBuf>,
+    user: Option<Arc<LocalUser>>,
 }
 
 impl RusshConnector {
     /// A connector that reads the system's `ssh_known_hosts` files besides the one of each request.
     pub fn new() -> Self {
-        Self { global_known_hosts: host_key::global_files() }
+        Self { global_known_hosts: host_key::global_files(), user: None }
     }
 
     /// Reads these files in place of the system's (`GlobalKnownHostsFile`, ssh_config(5)).
@@ -60,40 +67,19 @@ impl RusshConnector {
         self
     }
 
-    async fn attempt(&self, request: &ConnectRequest) -> Result<Connected, ConnectError> {
-        let ConnectRequest { target, credentials, .. } = request;
-        let trust = Trust::from_files(request, &self.global_known_hosts).await?;
-        let key = async {
-            match &credentials.key_path {
-                Some(path) => {
-                    key_file::load(path.clone(), credentials.key_passphrase.clone()).await.map(Some)
-                }
-                None => Ok(None),
-            }
-        };
-        // A key that cannot be used is said at once, whether or not the host can be reached.
-        let (key, dialled) =
-            tokio::try_join!(key, async { Ok(dial::dial(&target.address, request.timeout).await) })?;
-        let dialled = dialled?;
-        tracing::debug!(target: target_names::SSH, host = %dialled.reached, "connected");
+    /// Resolves targets for this user; without one, targets cannot be resolved.
+    pub fn for_user(mut self, user: LocalUser) -> Self {
+        self.user = Some(Arc::new(user));
+        self
+    }
 
-        let zlib = Zlib::decide(request.compression, dialled.took);
-        let terms = Terms { keepalive: request.keepalive, zlib };
-        let mut connection = Connection::establish(dialled.socket, &terms, trust).await?;
-        let ways = auth::log_in(&mut connection, &target.username, credentials, key).await?;
-        let Some((host_key, report)) = connection.watch.shown().cloned() else {
-            return Err(error::failed("no host key was shown", Transience::Permanent));
-        };
+    async fn attempt(&self, request: &ConnectRequest) -> Result<Connected, ConnectError> {
+        let Reached { connection, origin, host_key, report, ways, terms } =
+            hops::reach(request, &self.global_known_hosts).await?;
         let compressed = connection.watch.is_compressed();
         let auth_method = ways.last().map_or("none", auth::Way::method);
-        let recipe = Recipe {
-            reached: dialled.reached,
-            host_key,
-            username: target.username.clone(),
-            ways,
-            terms,
-            timeout: request.timeout,
-        };
+        let username = request.hop.target.username.clone();
+        let recipe = Recipe { origin, host_key, username, ways, terms, timeout: request.timeout };
         Ok(Connected {
             link: Box::new(RusshLink::new(connection, recipe)),
             host_key: report,
@@ -110,6 +96,18 @@ impl Default for RusshConnector {
 }
 
 impl Connector for RusshConnector {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move {
+            let Some(user) = self.user.clone() else {
+                return Err(ResolveError::Config("whose configuration to read is not known".to_owned()));
+            };
+            let ask = ask.clone();
+            tokio::task::spawn_blocking(move || resolve::resolve(&ask, &user))
+                .await
+                .unwrap_or_else(|panic| Err(ResolveError::Config(panic.to_string())))
+        })
+    }
+
     fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async move {
             timeout(request.timeout, self.attempt(request))

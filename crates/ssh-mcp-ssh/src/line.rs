@@ -1,4 +1,4 @@
-//! The TCP connection as russh sees it: it can be cut at once, and it does not wait for ever to be written to.
+//! The bytes under a connection as russh sees them: it can be cut at once, and it does not wait for ever to be written to.
 //!
 //! russh looks at its keepalives only between writes. A peer that stops reading while we send would go unnoticed
 //! until TCP itself gives up, a quarter of an hour later; so a write that makes no progress ends the connection here.
@@ -8,14 +8,61 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use russh::ChannelStream;
+use russh::client::Msg;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// What carries the bytes.
+pub(crate) enum Socket {
+    /// TCP, straight to the host.
+    Tcp(TcpStream),
+    /// A channel through the connection to another host.
+    Channel(Box<ChannelStream<Msg>>),
+}
+
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => {
+                let before = buffer.filled().len();
+                let read = Pin::new(&mut *socket).poll_read(cx, buffer);
+                if SMALL.contains(&buffer.filled().len().saturating_sub(before)) {
+                    acknowledge_now(socket);
+                }
+                read
+            }
+            Self::Channel(channel) => Pin::new(channel).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Channel(channel) => Pin::new(channel).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Channel(channel) => Pin::new(channel).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Channel(channel) => Pin::new(channel).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A socket with a switch and a limit for stuck writes.
 pub(crate) struct Line {
-    socket: TcpStream,
+    socket: Socket,
     cut: CancellationToken,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     patience: Duration,
@@ -24,7 +71,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// `cut` ends it at once; a write without progress for `patience` ends it as well.
-    pub(crate) fn new(socket: TcpStream, cut: CancellationToken, patience: Duration) -> Self {
+    pub(crate) fn new(socket: Socket, cut: CancellationToken, patience: Duration) -> Self {
         let is_cut = Box::pin(cut.clone().cancelled_owned());
         Self { socket, cut, is_cut, patience, stuck: None }
     }
@@ -32,13 +79,13 @@ impl Line {
     fn poll_progress<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(&mut Socket, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         // The reading side, in the same task, has left its waker with the switch.
         if self.cut.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if let Poll::Ready(done) = write(Pin::new(&mut self.socket), cx) {
+        if let Poll::Ready(done) = write(&mut self.socket, cx) {
             self.stuck = None;
             return Poll::Ready(done);
         }
@@ -61,12 +108,7 @@ impl AsyncRead for Line {
         if this.is_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
-        if SMALL.contains(&buffer.filled().len().saturating_sub(before)) {
-            acknowledge_now(&this.socket);
-        }
-        read
+        this.socket.poll_read(cx, buffer)
     }
 }
 
@@ -80,7 +122,7 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        self.get_mut().socket.poll_shutdown(cx)
     }
 }
 
@@ -119,7 +161,7 @@ mod tests {
     async fn a_cut_ends_a_read_that_waits() {
         let (near, _far) = pair().await;
         let cut = CancellationToken::new();
-        let mut line = Line::new(near, cut.clone(), Duration::from_secs(60));
+        let mut line = Line::new(Socket::Tcp(near), cut.clone(), Duration::from_secs(60));
         let reading = async { line.read_u8().await };
         let (read, ()) = tokio::join!(reading, async { cut.cancel() });
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
@@ -128,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_reads_nothing_ends_the_line() {
         let (near, _far) = pair().await;
-        let mut line = Line::new(near, CancellationToken::new(), Duration::from_millis(20));
+        let mut line = Line::new(Socket::Tcp(near), CancellationToken::new(), Duration::from_millis(20));
         let flood = vec![0; 64 << 20];
         assert_eq!(line.write_all(&flood).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }

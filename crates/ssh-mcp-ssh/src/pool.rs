@@ -1,11 +1,10 @@
 //! The connections of one link: one that makes the session, and further ones for channels the first has no place for.
 //!
 //! The decisions are those of [`Places`]; this is their driver. Every open runs in a task of the link, so a caller that
-//! goes away leaves no channel behind: a late winner is closed. Further connections go to the very address the first
-//! one reached, accept only the host key it showed, and log in by the ways that let it in (`docs/lifecycle.md`, 4).
+//! goes away leaves no channel behind: a late winner is closed. Further connections go the way of the first, to the very address or through the very
+//! jump hosts, accept only the host key it showed, and log in by the ways that let it in (`docs/lifecycle.md`, 4).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::auth::{self, Way};
 use crate::channel;
 use crate::connection::{Connection, OpenError, Terms};
-use crate::dial;
+use crate::hops::Origin;
 use crate::host_key::Trust;
 use crate::places::{Confirmation, Decision, Growth, Outlook, Places, Refusal, Retirement, RoomId};
 use crate::tasks::Tasks;
@@ -33,8 +32,8 @@ pub(crate) struct RusshLink {
 
 /// How a further connection is made.
 pub(crate) struct Recipe {
-    /// The address the first connection reached.
-    pub(crate) reached: SocketAddr,
+    /// Where the first connection begins.
+    pub(crate) origin: Origin,
     /// The key it showed.
     pub(crate) host_key: PublicKey,
     /// Whom to log in as.
@@ -115,6 +114,11 @@ impl Link for RusshLink {
                 farewells.spawn(async move { connection.disconnect().await });
             }
             farewells.join_all().await;
+            // Only now: what runs through them has said good-bye, which is on its way once a round trip is over.
+            for jump in self.pool.recipe.origin.jumps().iter().rev() {
+                let _ = timeout(LAST_WORDS, jump.ping()).await;
+                jump.disconnect().await;
+            }
             self.pool.tasks.ended().await;
         })
     }
@@ -127,6 +131,7 @@ impl Drop for RusshLink {
             connection.watch.end_with("the session was dropped");
             connection.cut();
         }
+        self.pool.recipe.origin.jumps().iter().rev().for_each(|jump| jump.cut());
     }
 }
 
@@ -351,7 +356,7 @@ async fn grow(weak: Weak<Pool>) {
         state.last_failure = None;
         room
     };
-    tracing::debug!(target: target_names::SSH, host = %pool.recipe.reached, "opened a further connection");
+    tracing::debug!(target: target_names::SSH, "opened a further connection");
     pool.changed.notify_waiters();
     drop(pool);
 
@@ -380,9 +385,9 @@ async fn grow(weak: Weak<Pool>) {
 }
 
 async fn further(recipe: &Recipe) -> Result<Connection, ConnectError> {
-    let dialled = dial::dial_address(recipe.reached).await?;
+    let (socket, _) = recipe.origin.open().await?;
     let trust = Trust::Exactly(Box::new(recipe.host_key.clone()));
-    let mut connection = Connection::establish(dialled.socket, &recipe.terms, trust).await?;
+    let mut connection = Connection::establish(socket, &recipe.terms, trust).await?;
     auth::log_in_again(&mut connection, &recipe.username, &recipe.ways).await?;
     Ok(connection)
 }
@@ -392,6 +397,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 const AGAIN_AT_MOST: Duration = Duration::from_millis(40);
 /// … for this long.
 const TRANSIENT: Duration = Duration::from_secs(1);
+/// How long a jump host may take to pass a good-bye on.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What is promised comes or fails long before.
 const A_LONG_TIME: Duration = Duration::from_secs(3600);
 

@@ -20,10 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ssh_mcp_core::port::BoxFuture;
+use ssh_mcp_core::port::resolve::{Defaults, ResolveError, Resolved, TargetAsk};
 use ssh_mcp_core::port::ssh::{
     ConnectError, ConnectRequest, Connected, Connector, HostKeyReport, HostKeyStatus, LinkLost, PtySize,
     Signal, Start,
 };
+use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Target};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -251,9 +253,13 @@ impl fmt::Debug for ScriptedHost {
 }
 
 impl Connector for ScriptedHost {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move { plainly(ask) })
+    }
+
     fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async move {
-            self.host.record(Seen::Connected { target: request.target.to_string() });
+            self.host.record(Seen::Connected { target: request.hop.target.to_string() });
             let (time, failure) =
                 self.host.with(|state| (state.connect_time, state.connect_failures.pop_front()));
             if tokio::time::timeout(request.timeout, tokio::time::sleep(time)).await.is_err() {
@@ -271,6 +277,35 @@ impl Connector for ScriptedHost {
             })
         })
     }
+}
+
+/// What holds where a test says nothing else.
+pub fn defaults() -> Defaults {
+    Defaults {
+        agent_socket: None,
+        host_key_policy: HostKeyPolicy::AcceptNew,
+        known_hosts: "known_hosts".into(),
+        compression: Compression::Off,
+        keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
+    }
+}
+
+/// A target as somebody reads it who has no configuration: `host`, `user@host`, either with `:port`.
+pub fn plainly(ask: &TargetAsk) -> Result<Resolved, ResolveError> {
+    let (user, address) = match ask.target.rsplit_once('@') {
+        Some((user, address)) => (Some(user.to_owned()), address),
+        None => (None, ask.target.as_str()),
+    };
+    let mut address: Address =
+        address.parse().map_err(|error| ResolveError::Call(format!("{}: {error}", ask.target)))?;
+    address.port = ask.port.unwrap_or(address.port);
+    let username = ask.username.clone().or(user).unwrap_or_else(|| "local".to_owned());
+    let credentials = Credentials { password: ask.password.clone(), ..Credentials::default() };
+    let mut hop = ask.defaults.hop(Target { address, username }, credentials);
+    if let Some(policy) = ask.host_key_policy {
+        hop.host_keys.policy = policy.max(hop.host_keys.policy);
+    }
+    Ok(Resolved { via: Vec::new(), hop, timeout: None })
 }
 
 /// The machine itself.

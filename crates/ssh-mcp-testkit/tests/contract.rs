@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ssh_mcp_core::port::ssh::{ConnectRequest, Connector};
 use ssh_mcp_core::port::transcript::Transcripts;
-use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Target};
+use ssh_mcp_core::target::{Address, Credentials, Target};
 use ssh_mcp_testkit::contract::ssh::{Rig, scripted};
-use ssh_mcp_testkit::host::ScriptedHost;
+use ssh_mcp_testkit::host::{ScriptedHost, defaults};
 use ssh_mcp_testkit::transcripts::ScriptedDisk;
 
 /// A fake with as many places as a stock server has on one connection.
@@ -28,16 +28,15 @@ impl Rig for FakeRig {
 
     fn request(&self) -> ConnectRequest {
         ConnectRequest {
-            target: Target {
-                address: Address { host: "fake.example".to_owned(), port: 22 },
-                username: "ada".to_owned(),
-            },
-            credentials: Credentials::default(),
+            via: Vec::new(),
+            hop: defaults().hop(
+                Target {
+                    address: Address { host: "fake.example".to_owned(), port: 22 },
+                    username: "ada".to_owned(),
+                },
+                Credentials::default(),
+            ),
             timeout: Duration::from_secs(30),
-            compression: Compression::Off,
-            host_key_policy: HostKeyPolicy::AcceptNew,
-            known_hosts: "known_hosts".into(),
-            keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
         }
     }
 

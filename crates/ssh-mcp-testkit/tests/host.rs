@@ -9,22 +9,21 @@ use ssh_mcp_core::kind::pid_line::PidLine;
 use ssh_mcp_core::port::ssh::{
     Channel, ChannelEvent, ConnectError, ConnectRequest, Connector, Link, Signal, Start, Transience,
 };
-use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Target};
-use ssh_mcp_testkit::host::{Script, ScriptedHost, Seen};
+use ssh_mcp_core::target::{Address, Credentials, Target};
+use ssh_mcp_testkit::host::{Script, ScriptedHost, Seen, defaults};
 use tokio::time::Instant;
 
 fn request() -> ConnectRequest {
     ConnectRequest {
-        target: Target {
-            address: Address { host: "fake.example".to_owned(), port: 22 },
-            username: "ada".to_owned(),
-        },
-        credentials: Credentials::default(),
+        via: Vec::new(),
+        hop: defaults().hop(
+            Target {
+                address: Address { host: "fake.example".to_owned(), port: 22 },
+                username: "ada".to_owned(),
+            },
+            Credentials::default(),
+        ),
         timeout: Duration::from_secs(30),
-        compression: Compression::Off,
-        host_key_policy: HostKeyPolicy::AcceptNew,
-        known_hosts: "known_hosts".into(),
-        keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
     }
 }
 

@@ -4,6 +4,7 @@
 //! options and flags that do are refused by name, whatever their value.
 
 use super::problem::Problem;
+use super::resolved::HostKeyChecking;
 use super::setting::Setting;
 use super::target::Target;
 use super::words;
@@ -51,6 +52,18 @@ impl Overrides {
     pub fn target(&mut self, target: &Target) {
         self.settings.extend(target.user.clone().map(Setting::User));
         self.settings.extend(target.port.map(Setting::Port));
+    }
+
+    /// Takes out what is said about unknown host keys, the strongest word: for callers that may ask for more than
+    /// somebody else wants, and not for less.
+    pub fn take_host_key_checking(&mut self) -> Option<HostKeyChecking> {
+        let mut taken = None;
+        self.settings.retain(|setting| {
+            let Setting::StrictHostKeyChecking(checking) = setting else { return true };
+            taken.get_or_insert(*checking);
+            false
+        });
+        taken
     }
 
     /// Adds arguments of `ssh`, attached (`-p22`) or apart: `-p -i -l -J -F -o -4 -6 -A -a -C -v`.

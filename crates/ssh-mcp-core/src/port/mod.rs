@@ -5,6 +5,7 @@
 
 mod directory;
 mod outlet;
+pub mod resolve;
 pub mod ssh;
 pub mod transcript;
 

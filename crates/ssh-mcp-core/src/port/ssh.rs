@@ -15,11 +15,15 @@ use serde::Serialize;
 use crate::{
     history::Origin,
     port::BoxFuture,
-    target::{Compression, Credentials, HostKeyPolicy, Keepalive, Target},
+    port::resolve::{ResolveError, Resolved, TargetAsk},
+    target::{Hop, Target},
 };
 
 /// Makes links. Shared by all sessions; has no state of its own that a call could break.
 pub trait Connector: Send + Sync {
+    /// What a target stands for: the way there and what to show, read from the configuration of the SSH client.
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>>;
+
     /// Connects and authenticates, once. The whole attempt ends within `request.timeout`.
     ///
     /// Dropping the future gives the attempt up and closes what it had opened.
@@ -29,20 +33,12 @@ pub trait Connector: Send + Sync {
 /// Everything one attempt needs.
 #[derive(Debug, Clone)]
 pub struct ConnectRequest {
-    /// Account and host.
-    pub target: Target,
-    /// What to show.
-    pub credentials: Credentials,
-    /// TCP, key exchange and authentication together.
+    /// Hosts to jump over, the nearest first.
+    pub via: Vec<Hop>,
+    /// Where to.
+    pub hop: Hop,
+    /// TCP, key exchange and authentication of all hops together.
     pub timeout: Duration,
-    /// Whether zlib is offered.
-    pub compression: Compression,
-    /// What to do with an unknown host key.
-    pub host_key_policy: HostKeyPolicy,
-    /// The user's `known_hosts`, read and, under [`HostKeyPolicy::AcceptNew`], appended to.
-    pub known_hosts: std::path::PathBuf,
-    /// Keepalive of every connection of the link.
-    pub keepalive: Keepalive,
 }
 
 /// A session that is ready for channels.
@@ -135,6 +131,14 @@ pub enum ConnectError {
         fingerprint: String,
         /// `file:line` of the entry it contradicts, and what that entry says.
         known: String,
+    },
+    /// One of the hosts on the way failed.
+    #[error("jump host {host}: {error}")]
+    Jump {
+        /// The host that failed.
+        host: Target,
+        /// What went wrong there.
+        error: Box<ConnectError>,
     },
     /// The known-hosts file cannot be read or written.
     #[error("cannot use {path}: {cause}")]

@@ -20,7 +20,7 @@ use crate::{
     quota::{Place, Quota},
     reason::Reason,
     sync::Mutex,
-    target::Target,
+    target::{Route, Target},
     uri::Scheme,
 };
 
@@ -59,6 +59,8 @@ pub struct SessionSpec {
     pub owner: Owner,
     /// Account and host.
     pub target: Target,
+    /// The way there.
+    pub route: Route,
     /// The agent it was made for.
     pub agent: Option<String>,
     /// Its label.

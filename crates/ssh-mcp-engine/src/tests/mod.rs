@@ -27,15 +27,15 @@ use ssh_mcp_core::{
     reason::Reason,
     registry::{Command, Expiry, Session, Shell},
     settings::Settings,
-    target::{Address, Compression, Credentials, HostKeyPolicy, Target},
+    target::{Address, Credentials, HostKeyPolicy, Target},
 };
 use ssh_mcp_testkit::{
-    host::{Script, ScriptedHost},
+    host::{Script, ScriptedHost, defaults},
     transcripts::ScriptedDisk,
 };
 
 use crate::{
-    Connect, ConnectAnswer, ConnectFailure, Engine, Ensure, Exec, OpenShell, Opening, Ports, Reuse,
+    Connect, ConnectAnswer, ConnectFailure, Engine, Ensure, Exec, Goal, OpenShell, Opening, Ports, Reuse,
     StartError, Waited,
 };
 
@@ -83,18 +83,18 @@ fn target() -> Target {
     Target { address: Address { host: "box".into(), port: 22 }, username: "me".into() }
 }
 
+fn to(target: Target) -> Option<Goal> {
+    Some(Goal::Host(Box::new(defaults().hop(target, Credentials::default()))))
+}
+
 fn ask_connect(reuse: Reuse) -> Connect {
     Connect {
-        target: Some(target()),
+        goal: to(target()),
         session: None,
-        credentials: Credentials::default(),
-        timeout: 30 * SECOND,
+        timeout: Some(30 * SECOND),
         max_retries: 3,
         retry_delay: SECOND,
         overall: Some(50 * SECOND),
-        compression: Compression::Off,
-        host_key_policy: HostKeyPolicy::AcceptNew,
-        known_hosts: "known_hosts".into(),
         name: None,
         agent: None,
         expiry: Expiry::After(300 * SECOND),

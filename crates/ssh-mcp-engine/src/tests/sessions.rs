@@ -19,6 +19,7 @@ enum Came {
     Suggested(Vec<usize>),
     TooMany(u32),
     NoTarget,
+    Unresolved,
     Failed { attempts: u32 },
     Draining,
 }
@@ -31,6 +32,7 @@ async fn came(rig: &Rig, known: &[Arc<Session>], ask: Connect) -> Came {
         Ok(ConnectAnswer::Suggested { matches }) => Came::Suggested(matches.iter().map(which).collect()),
         Err(ConnectFailure::TooManySessions { limit }) => Came::TooMany(limit),
         Err(ConnectFailure::NoTarget) => Came::NoTarget,
+        Err(ConnectFailure::Unresolved(_)) => Came::Unresolved,
         Err(ConnectFailure::Failed { attempts, .. }) => Came::Failed { attempts },
         Err(ConnectFailure::Draining) => Came::Draining,
     }
@@ -42,7 +44,7 @@ fn of_agent(reuse: Reuse, agent: &str) -> Connect {
 
 fn elsewhere(reuse: Reuse) -> Connect {
     let target = Target { username: "you".into(), ..target() };
-    Connect { target: Some(target), ..ask_connect(reuse) }
+    Connect { goal: to(target), ..ask_connect(reuse) }
 }
 
 const NEW: Came = Came::New { retries: 0, replaced: 0 };
@@ -98,11 +100,11 @@ async fn a_session_named_in_the_call_is_taken_if_it_lives() {
     let known = [rig.connect().await, rig.connect().await];
     let naming = |ask: Connect| Connect { session: Some(known[0].spec.id), ..ask };
     for reuse in [Reuse::Suggest, Reuse::Auto, Reuse::ForceNew] {
-        let ask = Connect { target: None, ..naming(ask_connect(reuse)) };
+        let ask = Connect { goal: None, ..naming(ask_connect(reuse)) };
         assert_eq!(came(&rig, &known, ask).await, Came::Reused { which: 0, replaced: 0 });
     }
     rig.engine.disconnect(&rig.owner, known[0].spec.id).await.unwrap();
-    let nowhere = Connect { target: None, ..naming(ask_connect(Reuse::Auto)) };
+    let nowhere = Connect { goal: None, ..naming(ask_connect(Reuse::Auto)) };
     assert_eq!(came(&rig, &known, nowhere).await, Came::NoTarget);
     assert_eq!(came(&rig, &known, naming(ask_connect(Reuse::Suggest))).await, Came::Suggested(vec![1]));
 
@@ -399,7 +401,11 @@ async fn a_host_nobody_checked_does_not_serve_a_call_that_wants_it_checked() {
     };
     let rig = rig(ScriptedHost::new().with_host_key(unchecked));
     let session = rig.connect_for("a").await;
-    let policy = |host_key_policy| Connect { host_key_policy, ..of_agent(Reuse::Auto, "a") };
+    let policy = |host_key_policy| {
+        let mut hop = defaults().hop(target(), Credentials::default());
+        hop.host_keys.policy = host_key_policy;
+        Connect { goal: Some(Goal::Host(Box::new(hop))), ..of_agent(Reuse::Auto, "a") }
+    };
     let came = |ask| came(&rig, std::slice::from_ref(&session), ask);
     let any = came(policy(HostKeyPolicy::DangerAcceptAny)).await;
     assert_eq!(any, Came::Reused { which: 0, replaced: 0 });

@@ -283,7 +283,7 @@ async fn a_name_belongs_to_one_open_shell_of_a_target() {
     let rig = rig(ScriptedHost::new());
     let (session, same_target) = (rig.connect().await, rig.connect().await);
     let elsewhere = Target { username: "you".into(), ..target() };
-    let other = connected(rig.ask(Connect { target: Some(elsewhere), ..ask_connect(Reuse::Auto) }).await);
+    let other = connected(rig.ask(Connect { goal: to(elsewhere), ..ask_connect(Reuse::Auto) }).await);
 
     let (shell, how) = rig.open_named(&session, "build", Ensure::Yes).await.unwrap();
     assert_eq!(how, Opening::Created);

@@ -12,6 +12,7 @@ use ssh_mcp_core::{
     history::Origin,
     port::{
         BoxFuture,
+        resolve::{ResolveError, Resolved, TargetAsk},
         ssh::{
             Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, ConnectError,
             ConnectRequest, Connected, Connector, Link, LinkLost, PtySize, Signal, Start,
@@ -19,7 +20,7 @@ use ssh_mcp_core::{
     },
     sync::Mutex,
 };
-use ssh_mcp_testkit::host::ScriptedHost;
+use ssh_mcp_testkit::host::{ScriptedHost, plainly};
 
 /// What is wrong with a link.
 #[derive(Clone, Copy)]
@@ -42,6 +43,10 @@ pub(super) enum Fault {
 pub(super) struct Faulty(pub(super) ScriptedHost, pub(super) Fault);
 
 impl Connector for Faulty {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move { plainly(ask) })
+    }
+
     fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async move {
             let Connected { link, host_key, auth_method, compressed } = self.0.connect(request).await?;
@@ -172,6 +177,10 @@ impl Fleet {
 }
 
 impl Connector for Fleet {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move { plainly(ask) })
+    }
+
     fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async move {
             let host = {

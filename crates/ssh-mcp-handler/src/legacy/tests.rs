@@ -353,8 +353,8 @@ async fn the_tools_of_003() {
 /// The tools that name a host.
 fn translations(walk: &Walk) {
     let connection = json!({
-        "target": "ann@build", "port": "2222", "identity_file": "/k", "known_hosts_file": "/n",
-        "strict_host_key_checking": "yes", "extra_ssh_args": "-4", "cwd": "/srv", "env": { "A": "1" }, "shell": "bash",
+        "target": "ann@build", "port": 2222, "identity_file": "/k", "known_hosts_file": "/n",
+        "strict_host_key_checking": "yes", "extra_ssh_args": ["-4"], "cwd": "/srv", "env": { "A": "1" }, "shell": "bash",
     });
     let with = |more: Value| {
         let mut all = object(connection.clone());

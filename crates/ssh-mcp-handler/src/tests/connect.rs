@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use ssh_mcp_core::{
     port::{
         BoxFuture,
+        resolve::{ResolveError, Resolved, TargetAsk},
         ssh::{ConnectError, ConnectRequest, Connected, Connector, HostKeyReport, HostKeyStatus, Transience},
     },
     settings::Settings,
@@ -379,10 +380,90 @@ async fn two_calls_with_one_key_at_once_connect_once() {
     assert_eq!(rig.host.connects(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_target_serves_all_tools_that_need_a_host() {
+    let rig = Rig::new();
+    let connected = rig.ok("ssh_connect", json!({ "target": "me@example.org:2222" })).await;
+    let session = connected.fact("session_id");
+    assert!(connected.text.contains("HOST: me@example.org:2222"), "{}", connected.text);
+    // Both take the session that is there.
+    let target = json!({ "target": "example.org", "username": "me", "port": 2222 });
+    let with = |field: &str, value: &str| {
+        let mut call = target.clone();
+        call[field] = value.into();
+        call
+    };
+    let ran = rig.ok("ssh_run", with("command", "true")).await;
+    assert_eq!(ran.fact("session_id"), session);
+    let opened = rig.ok("ssh_shell_open", target.clone()).await;
+    assert_eq!(opened.fact("session_id"), session);
+    assert_eq!(rig.host.connects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_way_to_say_where() {
+    let rig = Rig::new();
+    for (tool, call, words) in [
+        ("ssh_connect", json!({ "target": "h", "address": "h" }), "target and address are both given"),
+        ("ssh_connect", json!({ "address": "h", "username": "u", "port": 2 }), "target is missing"),
+        (
+            "ssh_connect",
+            json!({ "target": "h", "proxy_jump": 7 }),
+            "proxy_jump must be a text or a list of texts",
+        ),
+        ("ssh_connect", json!({ "target": "a b" }), "a b: "),
+        (
+            "ssh_connect",
+            json!({ "target": "h", "password": "x", "password_env": "HOME" }),
+            "give one of password",
+        ),
+        (
+            "ssh_run",
+            json!({ "target": "h", "command": "true", "password_env": "NOT_SET_ANYWHERE" }),
+            "that is set",
+        ),
+        ("ssh_connect", json!({ "target": "h", "key_passphrase_env": "MCP_AUTH_TOKEN" }), "that is set"),
+        (
+            "ssh_shell_open",
+            json!({ "target": "h", "session_id": "x" }),
+            "session_id and a host are both given",
+        ),
+        ("ssh_shell_open", json!({}), "session_id is missing"),
+        ("ssh_run", json!({ "command": "true" }), "address is missing"),
+    ] {
+        let refused = rig.fails(tool, call.clone()).await;
+        assert_eq!(refused.fact("code"), "INVALID_ARGUMENT", "{call}");
+        assert!(refused.text.contains(words), "{call}: {}", refused.text);
+    }
+    assert_eq!(rig.host.connects(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_from_elsewhere_name_no_variables_and_only_opened_files() {
+    let rig = Rig::new().as_owner("ann");
+    for (field, value) in [
+        ("password_env", "HOME"),
+        ("key_passphrase_env", "HOME"),
+        ("password_file", "/etc/passwd"),
+        ("identity_file", "/etc/passwd"),
+        ("known_hosts_file", "/etc/passwd"),
+        ("ssh_config_file", "/etc/passwd"),
+    ] {
+        let refused = rig.fails("ssh_connect", json!({ "target": "h", field: value })).await;
+        assert_eq!(refused.fact("code"), "INVALID_ARGUMENT", "{field}");
+        assert!(refused.text.contains(field), "{}", refused.text);
+    }
+    assert_eq!(rig.host.connects(), 0);
+}
+
 /// A connector with a bug.
 struct Broken;
 
 impl Connector for Broken {
+    fn resolve<'a>(&'a self, ask: &'a TargetAsk) -> BoxFuture<'a, Result<Resolved, ResolveError>> {
+        Box::pin(async move { ssh_mcp_testkit::host::plainly(ask) })
+    }
+
     fn connect<'a>(&'a self, _request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async { panic!("a bug of ours") })
     }

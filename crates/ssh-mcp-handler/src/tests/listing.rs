@@ -86,8 +86,9 @@ fn nothing_that_is_not_listed_is_named() {
     let names: Vec<&str> = tools::rows().map(|row| row.name).collect();
     let looks_like_a_tool =
         |word: &str| ["ssh_", "sub_", "serial_"].iter().any(|prefix| word.starts_with(prefix));
-    // The identifier of a lane, and the capability a client declares.
-    let names: Vec<&str> = names.into_iter().chain(["sub_id", "sub_ids", "ssh_inline_push"]).collect();
+    // The identifier of a lane, the capability a client declares, and OpenSSH's own words.
+    let fields = ["sub_id", "sub_ids", "ssh_inline_push", "ssh_config_file", "ssh_options", "extra_ssh_args"];
+    let names: Vec<&str> = names.into_iter().chain(fields).collect();
     for row in tools::rows() {
         let schema = Value::Object((row.call.input)(&Settings::default())).to_string();
         for word in

@@ -1,11 +1,14 @@
 //! The connection tools: open, find and end sessions.
 //!
 //! What two sessions have in common, how attempts are repeated and what a disconnect ends is the engine's business; here
-//! arguments become a [`Connect`] and sessions become answers. `ssh_run` shares [`Login`].
+//! arguments become a [`Connect`] and sessions become answers. `ssh_run` and
+//! `ssh_shell_open` share [`Login`] and [`Ground`].
 
 mod end;
+mod ground;
 mod list;
 mod login;
+mod secrets;
 
 use std::sync::{
     Arc,
@@ -28,8 +31,9 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Connect, ConnectAnswer, Reuse};
 
+pub(super) use ground::{After as Afterwards, Ground};
 use list::{SessionEntry, leak_hint, place};
-pub(super) use login::Login;
+pub(super) use login::{Login, UNSHOWN_BY_CONNECT, UNSHOWN_BY_RUN, UNSHOWN_BY_SHELL};
 
 use super::{Effect, Key, Reach, Repeat, Row, Set, call};
 use crate::{
@@ -47,9 +51,9 @@ pub(crate) const ROWS: &[Row] = &[
         name: "ssh_connect",
         title: "Open or reuse an SSH session",
         description: "Opens an SSH session and returns the SESSION_ID that other calls need; many commands and shells run \
-                      on one session. First shows sessions you have to the same user and host; reuse=auto takes the \
-                      best of them, force_new always connects. Tries key, password and agent. Give agent_id so that \
-                      one call can end everything. An idle session ends at EXPIRES_AT unless persistent=true.",
+                      on one. First shows sessions to the same user and host; reuse=auto takes the best of them, \
+                      force_new always connects. Tries key, password and agent. With an agent_id one call can end \
+                      everything. An idle session ends at EXPIRES_AT unless persistent=true.",
         effect: Effect::Adds,
         repeat: Repeat::Harmless,
         reach: Reach::Remote,
@@ -67,16 +71,8 @@ pub(crate) const ROWS: &[Row] = &[
 /// No `Debug`: it holds secrets.
 #[derive(Deserialize, JsonSchema)]
 struct ConnectArgs {
-    /// host, host:port or [v6]:port; needed unless session_id is given.
-    address: Option<String>,
-    /// Account; needed with address.
-    username: Option<String>,
-    password: Option<String>,
-    /// Private key file on the server's machine.
-    key_path: Option<String>,
-    /// For an encrypted key file.
-    key_passphrase: Option<String>,
-    /// A known session, used if alive.
+    #[serde(flatten)]
+    login: Login,
     session_id: Option<String>,
     /// Seconds for one attempt.
     #[schemars(range(min = 1, max = 3600))]
@@ -87,16 +83,13 @@ struct ConnectArgs {
     /// First wait between attempts; doubles.
     #[schemars(range(max = 10_000))]
     retry_delay_ms: Option<u64>,
-    /// Left out, it follows from the line.
     compress: Option<bool>,
-    /// A label.
     name: Option<String>,
     /// Never end it when idle.
     #[serde(default)]
     persistent: bool,
     /// Your name for the group it belongs to.
     agent_id: Option<String>,
-    /// About sessions to the same user and host.
     #[serde(default)]
     reuse: ReuseWord,
 }
@@ -227,18 +220,16 @@ async fn connect(cx: &Cx, args: ConnectArgs) -> Result<Answer<ConnectBody>, Fail
 
 impl ConnectArgs {
     fn into_connect(self, cx: &Cx) -> Result<Connect, Failure> {
-        let login = Login {
-            address: self.address,
-            username: self.username,
-            password: self.password,
-            key_path: self.key_path,
-            key_passphrase: self.key_passphrase,
+        let compression = match self.compress {
+            Some(true) => Some(Compression::On),
+            Some(false) => Some(Compression::Off),
+            None => None,
         };
-        let mut ask = login.into_connect(cx)?;
-        if ask.target.is_none() {
+        let mut ask = self.login.into_connect(cx, compression)?;
+        if ask.goal.is_none() {
             let Some(id) = &self.session_id else {
                 return Err(Failure::argument(
-                    "address is missing: it must be a text, unless session_id is given",
+                    "address is missing: it must be a text, unless target or session_id is given",
                 ));
             };
             // Nothing could be done with a dead session, so a wrong identifier is told as everywhere else.
@@ -246,17 +237,13 @@ impl ConnectArgs {
         }
         ask.session = self.session_id.and_then(|id| id.trim().parse().ok());
         // Naming what would be anyway, or less, is not asking for more time.
-        let more_time = self.timeout_secs.is_some_and(|secs| Duration::from_secs(secs) > ask.timeout);
+        let usual = cx.settings().connect_timeout;
+        let more_time = self.timeout_secs.is_some_and(|secs| Duration::from_secs(secs) > usual);
         let more_attempts = self.max_retries.is_some_and(|retries| retries > ask.max_retries);
-        ask.timeout = self.timeout_secs.map_or(ask.timeout, Duration::from_secs);
+        ask.timeout = self.timeout_secs.map(Duration::from_secs);
         ask.max_retries = self.max_retries.unwrap_or(ask.max_retries);
         ask.retry_delay = self.retry_delay_ms.map_or(ask.retry_delay, Duration::from_millis);
         ask.overall = ask.overall.filter(|_| !more_time && !more_attempts);
-        ask.compression = match self.compress {
-            Some(true) => Compression::On,
-            Some(false) => Compression::Off,
-            None => ask.compression,
-        };
         ask.name = self.name;
         ask.agent = self.agent_id;
         ask.expiry = if self.persistent { Expiry::Never } else { ask.expiry };

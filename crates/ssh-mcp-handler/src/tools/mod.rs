@@ -44,6 +44,18 @@ pub(crate) struct Row {
     pub(crate) call: Call,
 }
 
+impl Row {
+    /// Fields the tool takes that its listing leaves to another tool's.
+    pub(crate) fn unshown(&self) -> &'static [&'static str] {
+        match self.name {
+            "ssh_connect" => connect::UNSHOWN_BY_CONNECT,
+            "ssh_run" => connect::UNSHOWN_BY_RUN,
+            "ssh_shell_open" => connect::UNSHOWN_BY_SHELL,
+            _ => &[],
+        }
+    }
+}
+
 /// What a tool does to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {

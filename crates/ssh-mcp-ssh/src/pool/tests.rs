@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use ssh_mcp_core::port::ssh::{ChannelEvent, Start};
-use ssh_mcp_core::target::{Keepalive, Secret};
+use ssh_mcp_core::target::{Algorithms, Keepalive, Secret};
 use ssh_mcp_testkit::sshd::{Config, EmbeddedSshd};
 
 use super::*;
@@ -21,13 +21,14 @@ impl Bench {
         let server = EmbeddedSshd::start(Config { max_sessions: 2, ..Config::default() }).await.unwrap();
         let way = way(Secret::new(server.password().to_owned()));
         let mut recipe = Recipe {
-            reached: server.addr(),
+            origin: Origin::Address(server.addr(), None),
             host_key: host_key(&server),
             username: server.user().to_owned(),
             ways: vec![way],
             terms: Terms {
                 keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
                 zlib: Zlib::Off,
+                algorithms: Algorithms::default(),
             },
             timeout: LIMIT,
         };
@@ -108,11 +109,15 @@ async fn a_further_connection_takes_no_other_host_key() {
     let other = EmbeddedSshd::start(Config::default()).await.unwrap();
     let recipe = &bench.link.pool.recipe;
     let elsewhere = Recipe {
-        reached: other.addr(),
+        origin: Origin::Address(other.addr(), None),
         host_key: recipe.host_key.clone(),
         username: recipe.username.clone(),
         ways: vec![Way::Password(Secret::new(other.password().to_owned()))],
-        terms: Terms { keepalive: recipe.terms.keepalive, zlib: Zlib::Off },
+        terms: Terms {
+            keepalive: recipe.terms.keepalive,
+            zlib: Zlib::Off,
+            algorithms: Algorithms::default(),
+        },
         timeout: LIMIT,
     };
     let refused = further(&elsewhere).await.err();

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use ssh_mcp_core::port::resolve::Defaults;
 use ssh_mcp_core::port::ssh::{ConnectRequest, Connector};
-use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Secret, Target};
+use ssh_mcp_core::target::{Address, Compression, Credentials, Secret, Target};
 use ssh_mcp_ssh::RusshConnector;
 use ssh_mcp_testkit::contract::ssh::Rig;
+use ssh_mcp_testkit::host::defaults;
 use ssh_mcp_testkit::sshd::{Config, EmbeddedSshd};
 use tempfile::TempDir;
 
@@ -49,7 +51,7 @@ impl EmbeddedRig {
         let key = folder.path().join("key");
         std::fs::write(&key, server.client_key_pem().unwrap()).unwrap();
         let known_hosts = folder.path().join("known_hosts");
-        let by_key = Credentials { key_path: Some(key), ..Credentials::default() };
+        let by_key = Credentials::by_key(key);
         let password = Secret::new(refusing.password().to_owned());
         let by_password = Credentials { password: Some(password), ..Credentials::default() };
         Self {
@@ -101,7 +103,7 @@ impl OpenSshRig {
 
     fn request_to(&self, server: &sshd::OpenSshd) -> ConnectRequest {
         let key = server.client_key(sshd::ClientKey::Ed25519);
-        let by_key = Credentials { key_path: Some(key), ..Credentials::default() };
+        let by_key = Credentials::by_key(key);
         request(server.port(), sshd::User::Tester.name(), by_key, self.folder.path().join("known_hosts"))
     }
 }
@@ -129,13 +131,10 @@ impl Rig for OpenSshRig {
 }
 
 fn request(port: u16, user: &str, credentials: Credentials, known_hosts: PathBuf) -> ConnectRequest {
-    ConnectRequest {
-        target: Target { address: Address { host: "127.0.0.1".to_owned(), port }, username: user.to_owned() },
+    let defaults = Defaults { known_hosts, compression: Compression::Auto, ..defaults() };
+    let hop = defaults.hop(
+        Target { address: Address { host: "127.0.0.1".to_owned(), port }, username: user.to_owned() },
         credentials,
-        timeout: Duration::from_secs(30),
-        compression: Compression::Auto,
-        host_key_policy: HostKeyPolicy::AcceptNew,
-        known_hosts,
-        keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
-    }
+    );
+    ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30) }
 }

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssh_mcp_core::port::resolve::Defaults;
 use ssh_mcp_core::port::ssh::{
     Channel, ChannelEvent, ConnectError, ConnectRequest, Connected, Connector, HostKeyStatus, Link, Start,
     Transience,
 };
 use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Secret, Target};
 use ssh_mcp_ssh::RusshConnector;
+use ssh_mcp_testkit::host::defaults;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -36,25 +38,18 @@ impl Bench {
     }
 
     fn request(&self, user: User, credentials: Credentials) -> ConnectRequest {
-        ConnectRequest {
-            target: Target {
-                address: Address { host: "127.0.0.1".to_owned(), port: self.server.port() },
-                username: user.name().to_owned(),
-            },
-            credentials,
-            timeout: Duration::from_secs(30),
-            compression: Compression::Auto,
-            host_key_policy: HostKeyPolicy::AcceptNew,
-            known_hosts: self.known_hosts(),
-            keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
-        }
+        let target = Target {
+            address: Address { host: "127.0.0.1".to_owned(), port: self.server.port() },
+            username: user.name().to_owned(),
+        };
+        let defaults =
+            Defaults { known_hosts: self.known_hosts(), compression: Compression::Auto, ..defaults() };
+        let hop = defaults.hop(target, credentials);
+        ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30) }
     }
 
     fn by_key(&self, user: User, key: ClientKey) -> ConnectRequest {
-        self.request(
-            user,
-            Credentials { key_path: Some(self.server.client_key(key)), ..Credentials::default() },
-        )
+        self.request(user, Credentials::by_key(self.server.client_key(key)))
     }
 
     fn by_password(&self, user: User) -> ConnectRequest {
@@ -125,7 +120,7 @@ async fn every_kind_of_key_logs_in_as_both_users() {
         for key in ClientKey::ADMITTED {
             let mut request = bench.by_key(user, key);
             if key == ClientKey::Ed25519Encrypted {
-                request.credentials.key_passphrase = Some(secret(PASSPHRASE));
+                request.hop.credentials.key_passphrase = Some(secret(PASSPHRASE));
             }
             let connected = connect(&request).await.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
             assert_eq!(connected.auth_method, "publickey");
@@ -154,7 +149,7 @@ async fn a_password_logs_in_and_a_wrong_one_names_what_was_tried() {
     let connected = connect(&bench.by_password(User::Tester)).await.unwrap();
     assert_eq!(connected.auth_method, "password");
     let mut request = bench.by_password(User::Tester);
-    request.credentials.password = Some(secret("wrong"));
+    request.hop.credentials.password = Some(secret("wrong"));
     let expected = ConnectError::Rejected {
         tried: vec!["password".to_owned()],
         offered: vec!["publickey".to_owned(), "password".to_owned()],
@@ -179,7 +174,7 @@ async fn keyboard_interactive_is_answered_by_the_password() {
     }
     assert_eq!(bench.logins(), 2);
     let mut request = bench.by_password(User::Tester);
-    request.credentials.password = Some(secret("wrong"));
+    request.hop.credentials.password = Some(secret("wrong"));
     let ConnectError::Rejected { tried, .. } = fails(&request).await else { panic!("not a rejection") };
     assert_eq!(tried[..2], ["password", "keyboard-interactive"]);
 }
@@ -192,7 +187,7 @@ async fn a_server_that_wants_two_methods_gets_both_on_every_connection() {
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
     let ConnectError::Rejected { tried, offered } = fails(&request).await else { panic!("not a rejection") };
     assert_eq!((tried, offered), (vec!["publickey (key file)".to_owned()], vec!["password".to_owned()]));
-    request.credentials.password = Some(bench.password());
+    request.hop.credentials.password = Some(bench.password());
     let connected = connect(&request).await.unwrap();
     assert_eq!(connected.auth_method, "password");
     // Further connections go through both doors as well.
@@ -226,7 +221,7 @@ async fn an_agent_logs_in_by_any_of_its_keys() {
 async fn a_missing_agent_is_no_reason_to_fail() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Stranger);
-    request.credentials.agent_socket = Some(bench.folder.path().join("nobody"));
+    request.hop.credentials.agent_socket = Some(bench.folder.path().join("nobody"));
     let ConnectError::Rejected { tried, .. } = fails(&request).await else { panic!("not a rejection") };
     assert_eq!(tried, ["publickey (key file)", "publickey (agent, which cannot be reached)"]);
 }
@@ -236,7 +231,7 @@ async fn a_server_that_has_had_enough_is_a_rejection_not_a_broken_line() {
     let options = Options { extra: vec!["MaxAuthTries 1".to_owned()], ..Options::default() };
     let Some(bench) = Bench::start_or_skip(options) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Stranger);
-    request.credentials.password = Some(secret("wrong"));
+    request.hop.credentials.password = Some(secret("wrong"));
     let error = fails(&request).await;
     assert!(
         matches!(&error, ConnectError::Rejected { tried, .. } if tried[0] == "publickey (key file)"),
@@ -259,11 +254,8 @@ async fn keys_that_cannot_be_used_say_why() {
         (bench.folder.path().join("missing"), None, "No such file"),
     ];
     for (key_path, passphrase, expected) in table {
-        let credentials = Credentials {
-            key_path: Some(key_path),
-            key_passphrase: passphrase.map(secret),
-            ..Credentials::default()
-        };
+        let credentials =
+            Credentials { key_passphrase: passphrase.map(secret), ..Credentials::by_key(key_path) };
         let error = fails(&bench.request(User::Tester, credentials)).await;
         let ConnectError::Key { cause, .. } = &error else { panic!("{error:?}") };
         assert!(cause.starts_with(expected), "{cause}");
@@ -275,7 +267,7 @@ async fn keys_that_cannot_be_used_say_why() {
 async fn an_unknown_key_is_learnt_so_that_openssh_reads_it() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-    request.host_key_policy = HostKeyPolicy::Strict;
+    request.hop.host_keys.policy = HostKeyPolicy::Strict;
     let fingerprint = bench.server.host_key_fingerprint(HostKey::Ed25519);
     let error = fails(&request).await;
     let ConnectError::UnknownHostKey { algorithm, fingerprint: shown, .. } = &error else {
@@ -284,11 +276,11 @@ async fn an_unknown_key_is_learnt_so_that_openssh_reads_it() {
     assert_eq!((algorithm.as_str(), shown), ("ssh-ed25519", &fingerprint));
     assert!(!bench.known_hosts().exists());
 
-    request.host_key_policy = HostKeyPolicy::AcceptNew;
+    request.hop.host_keys.policy = HostKeyPolicy::AcceptNew;
     let learnt = connect(&request).await.unwrap().host_key;
     assert_eq!((learnt.status, &learnt.fingerprint), (HostKeyStatus::Learnt, &fingerprint));
     assert_eq!(fs::read_to_string(bench.known_hosts()).unwrap(), bench.server.known_hosts());
-    request.host_key_policy = HostKeyPolicy::Strict;
+    request.hop.host_keys.policy = HostKeyPolicy::Strict;
     assert_eq!(connect(&request).await.unwrap().host_key.status, HostKeyStatus::Known);
 
     let mut client = bench.server.client(User::Tester, ClientKey::Ed25519);
@@ -308,7 +300,7 @@ async fn a_changed_key_is_refused_unless_any_is_taken() {
     assert_eq!(fingerprint, &bench.server.host_key_fingerprint(HostKey::Ed25519));
     assert_eq!(known, &format!("{}:1 has {old}", bench.known_hosts().display()));
 
-    request.host_key_policy = HostKeyPolicy::DangerAcceptAny;
+    request.hop.host_keys.policy = HostKeyPolicy::DangerAcceptAny;
     assert_eq!(connect(&request).await.unwrap().host_key.status, HostKeyStatus::Unchecked);
 }
 
@@ -319,7 +311,7 @@ async fn a_revoked_key_is_refused_under_every_policy() {
     fs::write(bench.known_hosts(), format!("{line}@revoked {line}")).unwrap();
     for policy in [HostKeyPolicy::Strict, HostKeyPolicy::AcceptNew, HostKeyPolicy::DangerAcceptAny] {
         let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-        request.host_key_policy = policy;
+        request.hop.host_keys.policy = policy;
         let error = fails(&request).await;
         assert!(
             matches!(&error, ConnectError::ChangedHostKey { known, .. } if known.contains("revokes")),
@@ -364,12 +356,12 @@ async fn an_unreadable_known_hosts_is_an_error_not_an_unknown_host() {
 async fn zlib_is_used_where_it_is_asked_for() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-    request.compression = Compression::On;
+    request.hop.wire.compression = Compression::On;
     let connected = connect(&request).await.unwrap();
     assert!(connected.compressed);
     let (output, status) = run(&*connected.link, "head -c 5000000 /dev/zero").await;
     assert_eq!((output.len(), status), (5_000_000, Some(0)));
-    request.compression = Compression::Off;
+    request.hop.wire.compression = Compression::Off;
     assert!(!connect(&request).await.unwrap().compressed);
 }
 
@@ -463,8 +455,8 @@ async fn a_network_that_goes_silent_is_noticed_while_idle_and_while_sending() {
     for command in ["exec sleep 600", "exec cat >/dev/null"] {
         let proxy = Proxy::start(bench.server.addr(), Duration::ZERO);
         let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-        request.target.address.port = proxy.addr().port();
-        request.keepalive = Keepalive { interval: Duration::from_millis(300), max: 2 };
+        request.hop.target.address.port = proxy.addr().port();
+        request.hop.wire.keepalive = Keepalive { interval: Duration::from_millis(300), max: 2 };
         let connected = connect(&request).await.unwrap();
         let mut channel = start(&*connected.link, command).await;
         assert_eq!(next(&mut channel).await, ChannelEvent::Started);
@@ -526,7 +518,7 @@ async fn servers_that_are_none_fail_in_time() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-    request.target.address.port = listener.local_addr().unwrap().port();
+    request.hop.target.address.port = listener.local_addr().unwrap().port();
     request.timeout = Duration::from_millis(300);
     assert_eq!(fails(&request).await, ConnectError::TimedOut { after: request.timeout });
 

@@ -4,9 +4,11 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ssh_mcp_core::port::resolve::Defaults;
 use ssh_mcp_core::port::ssh::{ConnectRequest, Connector};
-use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Secret, Target};
+use ssh_mcp_core::target::{Address, Credentials, KeyFile, Need, Secret, Target};
 use ssh_mcp_ssh::RusshConnector;
+use ssh_mcp_testkit::host::defaults;
 use ssh_mcp_testkit::sshd::{Config, EmbeddedSshd};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -23,30 +25,28 @@ async fn no_log_line_has_a_password_or_a_pass_phrase() {
     std::fs::write(&key, &pem).unwrap();
     for (password, is_good) in [("planted-and-wrong".to_owned(), false), (server.password().to_owned(), true)]
     {
-        let request = ConnectRequest {
-            target: Target {
-                address: Address { host: "127.0.0.1".to_owned(), port: server.addr().port() },
-                username: server.user().to_owned(),
-            },
-            credentials: Credentials {
-                key_path: (!is_good).then(|| key.with_extension("missing")),
-                key_passphrase: Some(Secret::new("planted-pass-phrase".to_owned())),
-                password: Some(Secret::new(password)),
-                agent_socket: Some(folder.path().join("nobody")),
-            },
+        let target = Target {
+            address: Address { host: "127.0.0.1".to_owned(), port: server.addr().port() },
+            username: server.user().to_owned(),
+        };
+        let missing = KeyFile { path: key.with_extension("missing"), need: Need::Required };
+        let credentials = Credentials {
+            key_files: (!is_good).then_some(missing).into_iter().collect(),
+            key_passphrase: Some(Secret::new("planted-pass-phrase".to_owned())),
+            password: Some(Secret::new(password)),
+            agent_socket: Some(folder.path().join("nobody")),
+            ..Credentials::default()
+        };
+        let defaults = Defaults { known_hosts: folder.path().join("known_hosts"), ..defaults() };
+        let mut request = ConnectRequest {
+            via: Vec::new(),
+            hop: defaults.hop(target, credentials),
             timeout: Duration::from_secs(20),
-            compression: Compression::Auto,
-            host_key_policy: HostKeyPolicy::AcceptNew,
-            known_hosts: folder.path().join("known_hosts"),
-            keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
         };
         let connector = RusshConnector::new().with_global_known_hosts(Vec::new());
         assert_eq!(connector.connect(&request).await.is_ok(), is_good);
-        let by_password_alone = ConnectRequest {
-            credentials: Credentials { key_path: None, ..request.credentials.clone() },
-            ..request
-        };
-        assert_eq!(connector.connect(&by_password_alone).await.is_ok(), is_good);
+        request.hop.credentials.key_files.clear();
+        assert_eq!(connector.connect(&request).await.is_ok(), is_good);
     }
     let text = log.text.lock().unwrap().clone();
     assert!(text.contains("ssh_mcp::ssh") && text.contains("ssh_mcp::auth"), "{text}");

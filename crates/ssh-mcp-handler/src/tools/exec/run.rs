@@ -6,23 +6,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
-    code::{Code, Effect as Begun},
-    port::ssh::HostKeyStatus,
     registry::{Command, Session},
     settings::Settings,
     uri::Scheme,
 };
-use ssh_mcp_engine::{Connect, ConnectAnswer};
+use ssh_mcp_engine::Connect;
 
 use super::{Effect, Key, Order, Outcome, Reach, Repeat, Row, Set, call, outcome};
 use crate::{
     args::Arguments,
     cx::Cx,
     failure::Failure,
-    progress::{Beat, EVERY_5_S, Waiting},
+    progress::Beat,
     reply::{Answer, Body, Text},
     tools::{
-        connect::Login,
+        connect::{Afterwards, Ground, Login},
         process::{self, ContextArgs},
     },
 };
@@ -45,15 +43,8 @@ pub(super) const ROW: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 struct RunArgs {
-    /// host, host:port or [v6]:port.
-    address: String,
-    /// Account.
-    username: String,
-    password: Option<String>,
-    /// Private key file on the server's machine.
-    key_path: Option<String>,
-    /// For an encrypted key file.
-    key_passphrase: Option<String>,
+    #[serde(flatten)]
+    login: Login,
     /// Your name for the group it belongs to.
     agent_id: Option<String>,
     /// For the remote login shell.
@@ -103,30 +94,17 @@ impl Body for RunBody {
     }
 }
 
-/// What becomes of a session that the call opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    Disconnect,
-    Keep,
-}
-
-/// The session a call runs on.
-struct Ground {
-    session: Arc<Session>,
-    ours: bool,
-}
-
 async fn run(cx: &Cx, args: RunArgs) -> Result<Answer<RunBody>, Failure> {
     let max_output = cx.output_bytes(args.max_output_bytes);
-    let after = if args.disconnect_after { After::Disconnect } else { After::Keep };
+    let after = if args.disconnect_after { Afterwards::Disconnect } else { Afterwards::Keep };
     let (connect, order) = args.parse(cx)?;
-    let ground = open(cx, connect).await?;
+    let ground = Ground::find(cx, connect).await?;
     let session = &ground.session;
     let command = match work(cx, session, order).await {
         Ok(command) => command,
         Err(failure) => {
             // An error leaves nothing behind.
-            ground.leave(cx, After::Disconnect).await;
+            ground.leave(cx, Afterwards::Disconnect).await;
             return Err(failure);
         }
     };
@@ -147,23 +125,6 @@ async fn run(cx: &Cx, args: RunArgs) -> Result<Answer<RunBody>, Failure> {
         .with_hint(kept.flatten()))
 }
 
-/// A session to work on; an attempt that the client calls off is dropped with all it had opened.
-async fn open(cx: &Cx, connect: Connect) -> Result<Ground, Failure> {
-    let beat = || Beat { progress: 0, total: None, message: "connecting".to_owned() };
-    let quiet = |_, _: &_| {};
-    let work = cx.engine.connect(&cx.owner, connect, &quiet);
-    match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
-        Waiting::Done(Ok(ConnectAnswer::Connected { session, .. })) => Ok(Ground { session, ours: true }),
-        Waiting::Done(Ok(ConnectAnswer::Reused { session, .. })) => Ok(Ground { session, ours: false }),
-        // Only asked for by `Reuse::Suggest`, which this tool does not use.
-        Waiting::Done(Ok(ConnectAnswer::Suggested { .. })) => {
-            Err(Failure::new(Code::StorageError, "sessions were suggested where one was asked for"))
-        }
-        Waiting::Done(Err(failure)) => Err(failure.into()),
-        Waiting::Cancelled => Err(super::called_off(Begun::None)),
-    }
-}
-
 /// Runs the command to its end, which a client that calls the request off brings about.
 async fn work(cx: &Cx, session: &Session, order: Order) -> Result<Arc<Command>, Failure> {
     let id = session.spec.id;
@@ -174,28 +135,6 @@ async fn work(cx: &Cx, session: &Session, order: Order) -> Result<Arc<Command>, 
     // Called off or not: the answer shows how the command ended.
     _ = super::finish(cx, &command, || super::beat(&command)).await;
     Ok(command)
-}
-
-impl Ground {
-    /// Ends a session that the call opened, unless it is to be kept; one that was there before is never touched.
-    async fn leave(&self, cx: &Cx, after: After) {
-        if self.ours && after == After::Disconnect {
-            // Already gone is as good.
-            _ = cx.engine.disconnect(&cx.owner, self.session.spec.id).await;
-        }
-    }
-
-    /// What was learnt on the way.
-    fn learnt_hint(&self) -> Option<String> {
-        let key = &self.session.spec.host_key;
-        (self.ours && key.status == HostKeyStatus::Learnt).then(|| {
-            format!(
-                "the host key was unknown and has been added to the known hosts; compare its fingerprint if you can: \
-                 {} {}",
-                key.algorithm, key.fingerprint
-            )
-        })
-    }
 }
 
 /// A session that was kept is the caller's to end.
@@ -209,14 +148,10 @@ fn kept_hint(cx: &Cx, session: &Session) -> Option<String> {
 
 impl RunArgs {
     fn parse(self, cx: &Cx) -> Result<(Connect, Order), Failure> {
-        let login = Login {
-            address: Some(self.address),
-            username: Some(self.username),
-            password: self.password,
-            key_path: self.key_path,
-            key_passphrase: self.key_passphrase,
-        };
-        let connect = Connect { agent: self.agent_id, ..login.into_connect(cx)? };
+        if !self.login.names_a_host() {
+            return Err(Failure::argument("address is missing: it must be a text, unless target is given"));
+        }
+        let connect = Connect { agent: self.agent_id, ..self.login.into_connect(cx, None)? };
         process::without_nul("command", &self.command)?;
         let order = Order {
             command: self.command,

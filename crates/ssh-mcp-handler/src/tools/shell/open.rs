@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Code, Effect as Begun},
+    id::SessionId,
     lifecycle::AutoRelease,
     port::ssh::{Pty, PtySize},
     reason::Reason,
-    registry::{Entry as _, Shell},
+    registry::{Entry as _, Session, Shell},
     settings::{Quantity, Settings, Unit},
     uri::Scheme,
 };
-use ssh_mcp_engine::{Ensure, OpenShell, OpenedShell, Opening};
+use ssh_mcp_engine::{Connect, Ensure, OpenShell, OpenedShell, Opening};
 
 use super::{
     KEPT, KEPT_SHORTLY, SETTLED, Standing, awaited_hint,
@@ -29,7 +30,11 @@ use crate::{
     next::{self, After},
     progress::{Beat, EVERY_5_S},
     reply::{Answer, Body, Completeness, Shown, Text},
-    tools::{Effect, Key, Reach, Repeat, Row, Set, call, process::ContextArgs},
+    tools::{
+        Effect, Key, Reach, Repeat, Row, Set, call,
+        connect::{Afterwards, Ground, Login},
+        process::ContextArgs,
+    },
 };
 
 pub(super) const OPEN: Row = Row {
@@ -50,7 +55,10 @@ pub(super) const OPEN: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct OpenArgs {
-    session_id: String,
+    /// Or target.
+    session_id: Option<String>,
+    #[serde(flatten)]
+    login: Login,
     /// vt100 or ansi for simple consoles.
     #[serde(default = "xterm")]
     #[schemars(length(min = 1, max = 64))]
@@ -145,8 +153,20 @@ impl Body for OpenBody {
 
 async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
     let wait = patience(args.wait_secs);
-    let ask = args.into_open(cx)?;
-    let OpenedShell { shell, how } = cx.engine.open_shell(&cx.owner, ask).await?;
+    let (on, ask) = args.into_open(cx)?;
+    let ground = match on {
+        On::Session(session) => Ground { session, ours: false },
+        On::Host(connect) => Ground::find(cx, *connect).await?,
+    };
+    let ask = ask(ground.session.spec.id);
+    let OpenedShell { shell, how } = match cx.engine.open_shell(&cx.owner, ask).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            // An error leaves nothing behind.
+            ground.leave(cx, Afterwards::Disconnect).await;
+            return Err(error.into());
+        }
+    };
     let (status, matched_by) = match how {
         Opening::Created => ("ok", None),
         Opening::Reused { matched_by } => ("reused", Some(matched_by)),
@@ -159,6 +179,7 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
     };
     let (initial_buffer, ()) = tokio::join!(initial_buffer, cx.engine.watchable(&shell));
     if let Some((Reason::Failed, _)) = shell.ended() {
+        ground.leave(cx, Afterwards::Disconnect).await;
         return Err(Failure::new(Code::ChannelFailed, "the server refused a terminal or a program on it")
             .with_effect(Begun::None));
     }
@@ -189,13 +210,21 @@ async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
     let grace = cx.settings().lifecycle_own_grace;
     Ok(Answer::new(status, body)
         .with_warnings(warnings)
+        .with_hint(ground.learnt_hint())
         .with_hint(awaited_hint(cx, &shell))
         .with_hint(next::release_hint(&cx.catalogue, release, grace, WAIT_FOR.name))
         .with_next(next))
 }
 
+/// What a shell is to be opened on.
+enum On {
+    Session(Arc<Session>),
+    Host(Box<Connect>),
+}
+
 impl OpenArgs {
-    fn into_open(self, cx: &Cx) -> Result<OpenShell, Failure> {
+    /// Where, and what to ask once the session there is known.
+    fn into_open(self, cx: &Cx) -> Result<(On, impl FnOnce(SessionId) -> OpenShell), Failure> {
         let settings = cx.settings();
         if !self.term.chars().all(|c| c.is_ascii_graphic()) {
             let shown = args::shown("term", &Value::from(self.term));
@@ -208,25 +237,40 @@ impl OpenArgs {
             None => settings.shell_history,
         };
         let context = self.context.parse()?;
-        Ok(OpenShell {
-            session: cx.session(&self.session_id)?.spec.id,
+        let on = match (&self.session_id, self.login.names_a_host()) {
+            (Some(_), true) => {
+                return Err(Failure::argument("session_id and a host are both given: give one of them"));
+            }
+            (Some(id), false) => On::Session(cx.session(id)?),
+            (None, true) => On::Host(Box::new(self.login.into_connect(cx, None)?)),
+            (None, false) => {
+                return Err(Failure::argument(
+                    "session_id is missing: it must be a text, unless target is given",
+                ));
+            }
+        };
+        let inactivity = match self.inactivity_ttl {
+            Some(secs) => Option::from_number(secs.saturating_mul(1000)),
+            None => settings.shell_inactivity,
+        };
+        let grace = self.grace_ms.map_or(settings.lifecycle_grace, Duration::from_millis);
+        let ask = move |session| OpenShell {
+            session,
             pty: Pty { term: self.term, size: PtySize { cols: self.cols, rows: self.rows } },
             context,
-            inactivity: match self.inactivity_ttl {
-                Some(secs) => Option::from_number(secs.saturating_mul(1000)),
-                None => settings.shell_inactivity,
-            },
+            inactivity,
             history,
             auto_release: match self.release_when_no_subs {
                 true => AutoRelease::On,
                 false => AutoRelease::Off,
             },
-            grace: self.grace_ms.map_or(settings.lifecycle_grace, Duration::from_millis),
+            grace,
             name: self.name,
             ensure: if self.ensure { Ensure::Yes } else { Ensure::No },
             retention: if self.auto_close { KEPT_SHORTLY } else { KEPT },
             transcript: transcript::wanted(self.transcript, self.observer_mode),
-        })
+        };
+        Ok((on, ask))
     }
 }
 

@@ -139,8 +139,8 @@ async fn bad_arguments_of_ssh_run() {
     let right = json!({ "address": "other", "username": "ann", "command": "x" });
     let mut table = context();
     table.extend([
-        ("address", json!(null), "address is missing: it must be a text"),
-        ("username", json!(null), "username is missing: it must be a text"),
+        ("address", json!(null), "address is missing: it must be a text, unless target is given"),
+        ("username", json!(null), "username is missing: it must be a text, because address is given"),
         ("command", json!(""), "command must be a text that is not empty; got the text \"\""),
         (
             "address",
@@ -253,8 +253,9 @@ fn schemas_name_every_parameter_with_its_default() {
     assert_eq!(shown("ssh_exec_cancel"), "command_id! max_output_bytes=16384");
     assert_eq!(
         shown("ssh_run"),
-        "address! agent_id command! cwd disconnect_after=true env key_passphrase key_path max_output_bytes=16384 password \
-         pty=false shell timeout_secs=30 username!"
+        "address agent_id command! cwd disconnect_after=true env extra_ssh_args identity_file key_passphrase key_passphrase_env key_path \
+         known_hosts_file max_output_bytes=16384 password password_env password_file port proxy_jump pty=false shell ssh_config_file ssh_options \
+         strict_host_key_checking target timeout_secs=30 username"
     );
     assert_eq!(
         shown("ssh_exec_batch"),

@@ -1,0 +1,133 @@
+//! The way to a host: straight by TCP, or through the connections to other hosts.
+//!
+//! Each hop is dialled, its key judged and its login done before the next one is thought of. A connection through another
+//! one is a channel of it (`direct-tcpip`, RFC 4254, 7.2), so what is below must live as long as what is above.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::ChannelOpenFailure;
+use russh::keys::PublicKey;
+use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, HostKeyReport, Transience};
+use ssh_mcp_core::target::{Address, Hop};
+use ssh_mcp_core::target_names;
+use tokio::time::Instant;
+
+use crate::auth::{self, Way};
+use crate::connection::{Connection, Terms, Zlib};
+use crate::host_key::Trust;
+use crate::line::Socket;
+use crate::{dial, error, key_file};
+
+/// A connection that is logged in, and what it takes to make another one like it.
+pub(crate) struct Reached {
+    pub(crate) connection: Connection,
+    pub(crate) origin: Origin,
+    pub(crate) host_key: PublicKey,
+    pub(crate) report: HostKeyReport,
+    pub(crate) ways: Vec<Way>,
+    pub(crate) terms: Terms,
+}
+
+/// What a connection begins with.
+pub(crate) enum Origin {
+    /// The address that answered, and the local one to come from.
+    Address(SocketAddr, Option<String>),
+    /// A host as the last one of these knows it; the nearest first, each running through the one before it.
+    Through(Vec<Arc<Connection>>, Address),
+}
+
+impl Origin {
+    /// The connections below, the nearest first.
+    pub(crate) fn jumps(&self) -> &[Arc<Connection>] {
+        match self {
+            Self::Address(..) => &[],
+            Self::Through(jumps, _) => jumps,
+        }
+    }
+
+    /// Another socket to the same place, and how long it took.
+    pub(crate) async fn open(&self) -> Result<(Socket, Duration), ConnectError> {
+        match self {
+            Self::Address(reached, bind) => {
+                let dialled = dial::dial_address(*reached, bind.as_deref()).await?;
+                Ok((Socket::Tcp(dialled.socket), dialled.took))
+            }
+            Self::Through(jumps, address) => {
+                let began = Instant::now();
+                let Some(last) = jumps.last() else {
+                    return Err(error::failed("no host to go through", Transience::Permanent));
+                };
+                let channel = last.open_tunnel(address).await?;
+                Ok((Socket::Channel(Box::new(channel.into_stream())), began.elapsed()))
+            }
+        }
+    }
+}
+
+/// Goes all the way.
+pub(crate) async fn reach(request: &ConnectRequest, global: &[PathBuf]) -> Result<Reached, ConnectError> {
+    let mut jumps: Vec<Arc<Connection>> = Vec::new();
+    for hop in &request.via {
+        let reached = reach_hop(hop, jumps.clone(), request.timeout, global)
+            .await
+            .map_err(|error| ConnectError::Jump { host: hop.target.clone(), error: Box::new(error) })?;
+        jumps.push(Arc::new(reached.connection));
+    }
+    reach_hop(&request.hop, jumps, request.timeout, global).await
+}
+
+async fn reach_hop(
+    hop: &Hop,
+    jumps: Vec<Arc<Connection>>,
+    limit: Duration,
+    global: &[PathBuf],
+) -> Result<Reached, ConnectError> {
+    let Hop { target, credentials, wire, .. } = hop;
+    let trust = Trust::from_files(hop, global).await?;
+    let open = async {
+        if jumps.is_empty() {
+            let dialled = dial::dial(&target.address, wire, limit).await?;
+            let origin = Origin::Address(dialled.reached, wire.bind_address.clone());
+            return Ok::<_, ConnectError>((origin, Socket::Tcp(dialled.socket), dialled.took));
+        }
+        let origin = Origin::Through(jumps, target.address.clone());
+        let (socket, took) = origin.open().await?;
+        Ok((origin, socket, took))
+    };
+    // A key that cannot be used is said at once, whether or not the host can be reached.
+    let (keys, opened) = tokio::try_join!(key_file::load_all(credentials), async { Ok(open.await) })?;
+    let (origin, socket, took) = opened?;
+    tracing::debug!(target: target_names::SSH, host = %target.address, "connected");
+
+    let terms = Terms {
+        keepalive: wire.keepalive,
+        zlib: Zlib::decide(wire.compression, took),
+        algorithms: wire.algorithms.clone(),
+    };
+    let mut connection = Connection::establish(socket, &terms, trust).await?;
+    let ways = auth::log_in(&mut connection, &target.username, credentials, keys).await?;
+    let Some((host_key, report)) = connection.watch.shown().cloned() else {
+        return Err(error::failed("no host key was shown", Transience::Permanent));
+    };
+    Ok(Reached { connection, origin, host_key, report, ways, terms })
+}
+
+impl Connection {
+    /// A channel to a host as this connection's host knows it.
+    async fn open_tunnel(&self, to: &Address) -> Result<russh::Channel<russh::client::Msg>, ConnectError> {
+        let opened = self.handle.channel_open_direct_tcpip(&to.host, to.port.into(), "127.0.0.1", 0).await;
+        opened.map_err(|failure| {
+            let russh::Error::ChannelOpenFailure(reason) = failure else {
+                return error::from_russh(&failure);
+            };
+            let words = self.watch.last_refusal().unwrap_or_else(|| format!("{reason:?}"));
+            let is_transient =
+                matches!(reason, ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage);
+            let transience = if is_transient { Transience::Transient } else { Transience::Permanent };
+            error::failed(format!("{to}, from the last jump host: {words}"), transience)
+        })
+    }
+}
