@@ -141,14 +141,15 @@ fn sources(
         (ConfigFiles::Usual, Some(file)) => ConfigFiles::Only(file.into()),
         (files, _) => files.clone(),
     };
-    let whose = match ask.asker {
-        Asker::Local => Whose::Own,
-        Asker::Foreign => Whose::Foreign,
-    };
+    let usual = usual_sources(&user.home);
     Ok(match files {
-        ConfigFiles::Usual => (usual_sources(&user.home), Chosen::ByOperator),
+        ConfigFiles::Usual => (usual, Chosen::ByOperator),
         ConfigFiles::None => (Vec::new(), Chosen::ByOperator),
-        ConfigFiles::Only(path) => (vec![Source { path, whose, may_be_missing: false }], Chosen::ByCall),
+        ConfigFiles::Only(path) => match usual.into_iter().find(|source| source.path == path) {
+            Some(one) => (vec![Source { may_be_missing: false, ..one }], Chosen::ByOperator),
+            // Whoever calls may have written it as well, and is not to run programs here by it.
+            None => (vec![Source { path, whose: Whose::Foreign, may_be_missing: false }], Chosen::ByCall),
+        },
     })
 }
 

@@ -155,6 +155,26 @@ fn callers_from_elsewhere_name_no_files_in_options() {
 }
 
 #[test]
+fn programs_are_run_for_the_usual_files_only() {
+    let home = tempfile::tempdir().unwrap();
+    let (ran, chosen) = (home.path().join("ran"), home.path().join("chosen"));
+    let config = format!("Match exec \"touch {}\"\n User ann\n", ran.display());
+    let user = user(home.path(), &config);
+    std::fs::write(&chosen, &config).unwrap();
+    let only = |path: &Path| TargetAsk { config: ConfigFiles::Only(path.to_owned()), ..ask("h") };
+    let refused = resolve(&only(&chosen), &user).unwrap_err();
+    assert!(matches!(&refused, ResolveError::Config(text) if text.contains("chosen:1")), "{refused:?}");
+    let by_argument =
+        TargetAsk { arguments: vec!["-F".to_owned(), chosen.to_str().unwrap().to_owned()], ..ask("h") };
+    resolve(&by_argument, &user).unwrap_err();
+    assert!(!ran.exists());
+    for asked in [ask("h"), only(&home.path().join(".ssh/config"))] {
+        assert_eq!(resolve(&asked, &user).unwrap().hop.target.username, "ann");
+        std::fs::remove_file(&ran).unwrap();
+    }
+}
+
+#[test]
 fn a_proxy_command_is_not_passed_over() {
     let refused = way("Host h\n ProxyCommand nc %h %p\n", &ask("h"));
     assert!(
