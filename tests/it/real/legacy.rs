@@ -102,7 +102,48 @@ async fn a_legacy_client_of_002_lists_ids() {
     assert_eq!(listed.structured, json!({"sessions": [session]}));
 }
 
-/// Until a tool of 003 can name a host there is no shell to read: what it says of that is all there is to see.
+#[tokio::test]
+async fn a_legacy_client_of_003_does_its_whole_job() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let client = client("003").await;
+    let key = server.client_key(ClientKey::Ed25519);
+    let known = client.home().join("known");
+    let host = |more: Value| {
+        let mut all = json!({"target": "tester@127.0.0.1", "port": server.port(), "identity_file": key,
+            "known_hosts_file": known, "strict_host_key_checking": "accept-new", "extra_ssh_args": ["-4"]});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let run =
+        json!({"command": "echo $WORD; pwd; exit 3", "cwd": "/", "env": {"WORD": "said"}, "timeout": 60.5});
+    let ran = ok(&client, "ssh_exec", host(run)).await;
+    assert_eq!(
+        (&ran["ok"], &ran["stdout"], &ran["exit_code"], &ran["timed_out"]),
+        (&json!(true), &json!("said\n/\n"), &json!(3), &json!(false))
+    );
+
+    let start = json!({"session_name": "work", "observer_mode": "transcript"});
+    let started = ok(&client, "ssh_start_session", host(start.clone())).await;
+    let path = started["observer"]["transcript_path"].as_str().unwrap().to_owned();
+    let taken = client.call("ssh_start_session", host(start.clone())).await;
+    assert_eq!(taken.structured["error_type"], "NAME_IN_USE", "{}", taken.text);
+    let ensured = ok(&client, "ssh_ensure_session", host(start)).await;
+    assert_eq!(
+        (&ensured["reused"], &ensured["matched_by"], &ensured["session_id"]),
+        (&json!(true), &json!("session_name"), &started["session_id"])
+    );
+    let shell = &started["session_id"];
+    let typed = json!({"session_id": shell, "input": "echo $((40 + 2))\n", "wait_seconds": 0.2});
+    let mut seen = ok(&client, "ssh_write_session", typed).await["output"].as_str().unwrap().to_owned();
+    while !seen.contains("42") {
+        let more = ok(&client, "ssh_read_session", json!({"session_id": shell})).await;
+        seen += more["output"].as_str().unwrap();
+    }
+    let stopped = ok(&client, "ssh_stop_session", json!({"session_id": shell, "force": true})).await;
+    assert_eq!((&stopped["was_running"], &stopped["running"]), (&json!(true), &json!(false)));
+    assert!(std::fs::read_to_string(path).unwrap().contains("42"));
+}
+
 #[tokio::test]
 async fn a_legacy_client_of_003_is_answered_in_its_words() {
     let client = client("003").await;
