@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use tokio::runtime::Handle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
 /// The way to spawn tasks of the engine; clones are the same group.
 ///
@@ -25,8 +25,8 @@ impl Tasks {
 
     /// Runs a future until it is done or the engine stops.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        let task = async move { _ = stop.run_until_cancelled(future).await };
+        // Not an async block around it: that would hold the future twice, and there is one for each lane and command.
+        let task = future.with_cancellation_token_owned(self.stop.clone());
         self.tracker.spawn_on(task, &self.runtime);
     }
 
