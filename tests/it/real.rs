@@ -4,6 +4,7 @@
 //! ordinary one, because sshd treats root specially.
 
 mod endings;
+mod hostile;
 mod legacy;
 mod logins;
 mod output;
