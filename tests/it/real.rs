@@ -11,6 +11,7 @@ mod output;
 mod push;
 mod shells;
 mod targets;
+mod variants;
 
 use serde_json::{Value, json};
 
