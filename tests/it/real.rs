@@ -7,6 +7,7 @@ mod endings;
 mod hostile;
 mod legacy;
 mod logins;
+mod others;
 mod output;
 mod push;
 mod shells;
