@@ -202,6 +202,13 @@ fn signal_text(signal: &Sig) -> &str {
     }
 }
 
+/// What is asked for, apart from its terminal.
+enum Program {
+    Command(String),
+    LoginShell,
+    Subsystem(&'static str),
+}
+
 /// The asking half.
 struct Control {
     shared: Arc<Shared>,
@@ -212,9 +219,10 @@ impl ChannelControl for Control {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             shared.check()?;
-            let (pty, command) = match start {
-                Start::Exec { command, pty } => (pty, Some(command)),
-                Start::Shell { pty } => (Some(pty), None),
+            let (pty, program) = match start {
+                Start::Exec { command, pty } => (pty, Program::Command(command)),
+                Start::Shell { pty } => (Some(pty), Program::LoginShell),
+                Start::Subsystem(name) => (None, Program::Subsystem(name)),
             };
             // Everything is sent before anything is answered: one round trip in all.
             if let Some(Pty { term, size }) = pty {
@@ -222,16 +230,21 @@ impl ChannelControl for Control {
                 let asked = shared.write.request_pty(true, &term, size.cols, size.rows, 0, 0, &[]);
                 asked.await.map_err(|_| ChannelGone)?;
             }
-            match command {
-                Some(command) => {
+            let asked = match program {
+                Program::Command(command) => {
                     shared.await_answer("exec");
-                    shared.write.exec(true, command).await.map_err(|_| ChannelGone)
+                    shared.write.exec(true, command).await
                 }
-                None => {
+                Program::LoginShell => {
                     shared.await_answer("shell");
-                    shared.write.request_shell(true).await.map_err(|_| ChannelGone)
+                    shared.write.request_shell(true).await
                 }
-            }
+                Program::Subsystem(name) => {
+                    shared.await_answer("subsystem");
+                    shared.write.request_subsystem(true, name).await
+                }
+            };
+            asked.map_err(|_| ChannelGone)
         })
     }
 

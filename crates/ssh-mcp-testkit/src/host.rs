@@ -451,6 +451,7 @@ impl Host {
             Start::Shell { .. } => {
                 (String::new(), self.with(|state| state.shell.clone()).unwrap_or_else(|| Script::shell("$ ")))
             }
+            Start::Subsystem(_) => (String::new(), Script::new().refusing("subsystem")),
         };
         let is_posix = self.with(|state| state.login_shell == LoginShell::Posix);
         let greeting =

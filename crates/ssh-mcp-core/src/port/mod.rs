@@ -4,6 +4,7 @@
 //! testkit that both its fake and its real adapter pass.
 
 mod directory;
+pub mod fs;
 mod outlet;
 pub mod resolve;
 pub mod ssh;

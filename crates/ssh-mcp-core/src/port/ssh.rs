@@ -230,7 +230,7 @@ pub enum ChannelEvent {
     Started,
     /// The request was refused; nothing runs.
     Refused {
-        /// Which request: `pty-req`, `exec`, `shell`.
+        /// Which request: `pty-req`, `exec`, `shell`, `subsystem`.
         request: &'static str,
     },
     /// The process ended by itself (RFC 4254, 6.10).
@@ -261,6 +261,8 @@ pub enum Start {
         /// Its terminal.
         pty: Pty,
     },
+    /// A service of the server by name (RFC 4254, 6.5), such as `sftp`.
+    Subsystem(&'static str),
 }
 
 /// A terminal as requested from the server (RFC 4254, 6.2).

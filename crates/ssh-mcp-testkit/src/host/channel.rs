@@ -323,7 +323,7 @@ impl Entry {
     /// Whether `start` asks for a terminal.
     pub(super) fn terminal(start: &Start) -> Terminal {
         match start {
-            Start::Exec { pty: None, .. } => Terminal::Pipes,
+            Start::Exec { pty: None, .. } | Start::Subsystem(_) => Terminal::Pipes,
             Start::Exec { pty: Some(_), .. } | Start::Shell { .. } => Terminal::Pty,
         }
     }
