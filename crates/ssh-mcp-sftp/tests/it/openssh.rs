@@ -197,7 +197,7 @@ async fn refusals_have_their_kind() {
     assert_eq!(kind(files.remove(bytes(&missing)).await), FsErrorKind::NotFound);
     assert_eq!(kind(files.open_dir(bytes(&missing)).await.map(drop)), FsErrorKind::NotFound);
     let secret = bench.file(b"secret", b"");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o0)).unwrap();
     assert_eq!(kind(files.open(bytes(&secret), Open::Read).await), FsErrorKind::Denied);
     assert_eq!(kind(files.open(b"/no/way/here", NEW).await), FsErrorKind::NotFound);
 
