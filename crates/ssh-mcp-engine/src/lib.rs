@@ -21,6 +21,7 @@ mod shell;
 mod tasks;
 mod timers;
 mod transcript;
+pub mod transfer;
 mod wait;
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Transfers of files between this machine and another.
+
+pub mod stream;
