@@ -10,6 +10,7 @@ mod output;
 mod push;
 mod shells;
 mod targets;
+mod ways_in;
 
 use serde_json::{Value, json};
 

@@ -321,6 +321,15 @@ fn route(way: &Resolved) -> Route {
     Route {
         via: way.via.iter().map(|hop| hop.target.clone()).collect(),
         host_key_name: way.hop.host_key_name.clone(),
+        program: way
+            .via
+            .first()
+            .unwrap_or(&way.hop)
+            .wire
+            .program
+            .as_ref()
+            .map(|program| program.line.clone()),
+        lendings: way.hop.lendings.clone(),
     }
 }
 

@@ -310,14 +310,22 @@ fn connect_error(error: ConnectError, target: &str) -> Failure {
         }
         ConnectError::Failed { .. } => failure(Code::ConnectionFailed),
         ConnectError::TimedOut { .. } => failure(Code::ConnectionTimeout),
-        ConnectError::Rejected { tried, offered } => {
+        ConnectError::Rejected { tried, offered, cut_off } => {
             let list = |words: Vec<String>| match words.is_empty() {
                 true => "nothing".to_owned(),
                 false => text::remote_words(&words.join(", ")),
             };
-            failure(Code::AuthFailed)
+            let failed = failure(Code::AuthFailed)
                 .with_context(format!("tried: {}", list(tried)))
-                .with_context(format!("the server takes: {}", list(offered)))
+                .with_context(format!("the server takes: {}", list(offered)));
+            match cut_off {
+                None => failed,
+                Some(words) if words.to_lowercase().contains("too many") => failed.with_context(format!(
+                    "the server takes no further try (its MaxAuthTries): {words}; name the right key with identity_file, \
+                     and keep others back with IdentitiesOnly yes"
+                )),
+                Some(words) => failed.with_context(format!("the server ended the login: {words}")),
+            }
         }
         ConnectError::Key { .. } => failure(Code::AuthKeyParse),
         ConnectError::UnknownHostKey { algorithm, fingerprint, .. } => {

@@ -9,14 +9,16 @@ use russh::client::{Config, Handle, Msg};
 use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
-use ssh_mcp_core::target::{Algorithms, Compression, Keepalive};
+use ssh_mcp_core::target::{Algorithms, Compression, Keepalive, Lendings};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::agent::Lending;
 use crate::algorithms;
 use crate::handler::{Client, Watch};
 use crate::host_key::Trust;
 use crate::line::{Line, Socket};
+use crate::tasks::Tasks;
 
 /// A connection after its key exchange.
 pub(crate) struct Connection {
@@ -46,6 +48,8 @@ pub(crate) struct Terms {
     pub(crate) zlib: Zlib,
     /// What is offered where the usual does not serve.
     pub(crate) algorithms: Algorithms,
+    /// What the other side is lent.
+    pub(crate) lendings: Lendings,
 }
 
 /// Whether zlib is offered on this connection.
@@ -76,8 +80,13 @@ impl Connection {
         let cut_on_drop = cut.clone().drop_guard();
         let patience = terms.keepalive.interval.saturating_mul(terms.keepalive.max.max(1));
         let line = Line::new(socket, cut.clone(), patience);
-        let client = Client::new(trust, Arc::clone(&watch));
+        // Ended by the cut, which the line passes on to every channel.
+        let agent = terms.lendings.agent.clone().map(|socket| Lending::new(socket, Tasks::new()));
+        let client = Client::new(trust, Arc::clone(&watch), agent);
         let handle = russh::client::connect_stream(config, line, client).await?;
+        if let Some(binding) = handle.agent_session_binding() {
+            watch.bind(binding.clone());
+        }
         Ok(Self { handle, watch, cut, _cut_on_drop: cut_on_drop })
     }
 

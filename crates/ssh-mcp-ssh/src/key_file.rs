@@ -1,70 +1,105 @@
 //! Private keys from files: OpenSSH, PKCS#8, PEM (PKCS#1, SEC1) and PuTTY, encrypted or not.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::keys::{self, Algorithm, PrivateKey, PublicKey, ssh_key};
+use russh::keys::{self, Algorithm, Certificate, PrivateKey, PublicKey, ssh_key};
 use ssh_mcp_core::port::ssh::ConnectError;
 use ssh_mcp_core::target::{Credentials, KeyFile, Need, Secret};
 use ssh_mcp_core::text::remote_words;
 use zeroize::Zeroizing;
 
-/// What the key files of a login come to.
+/// What the files of a login come to.
 #[derive(Default)]
 pub(crate) struct Keys {
-    /// Keys to show, in the order of their files.
-    pub(crate) usable: Vec<Arc<PrivateKey>>,
-    /// The public halves of all files that could be told: an agent may hold what a file does not give up.
-    pub(crate) named: Vec<PublicKey>,
-    /// Why files were passed over; missing ones are not worth a word.
+    /// The key files that exist, in their order.
+    pub(crate) files: Vec<Loaded>,
+    /// The certificates, those that were named or else those beside the key files.
+    pub(crate) certificates: Vec<(PathBuf, Certificate)>,
+    /// Why certificates were passed over.
     pub(crate) passed_over: Vec<String>,
 }
 
-/// Reads and opens the key files of a login where it may take its time: deriving the key of an encrypted one costs 0.1 to
+/// One key file.
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) need: Need,
+    /// The public half, as far as it can be told: an agent may hold what the file does not give up.
+    pub(crate) public: Option<PublicKey>,
+    /// The key, or why it cannot be used.
+    pub(crate) private: Result<Arc<PrivateKey>, String>,
+}
+
+/// Reads and opens the files of a login where it may take its time: deriving the key of an encrypted one costs 0.1 to
 /// 0.3 s.
 pub(crate) async fn load_all(credentials: &Credentials) -> Result<Keys, ConnectError> {
-    let (files, passphrase) = (credentials.key_files.clone(), credentials.key_passphrase.clone());
-    let work = tokio::task::spawn_blocking(move || read_all(&files, passphrase.as_ref()));
-    work.await.unwrap_or_else(|panic| {
-        Err(ConnectError::Key { path: "key files".to_owned(), cause: remote_words(&panic.to_string()) })
+    let credentials = credentials.clone();
+    let work = tokio::task::spawn_blocking(move || read_all(&credentials));
+    work.await.map_err(|panic| ConnectError::Key {
+        path: "key files".to_owned(),
+        cause: remote_words(&panic.to_string()),
     })
 }
 
-fn read_all(files: &[KeyFile], passphrase: Option<&Secret>) -> Result<Keys, ConnectError> {
+fn read_all(credentials: &Credentials) -> Keys {
+    let Credentials { key_files, certificate_files, key_passphrase, .. } = credentials;
     let mut keys = Keys::default();
-    for KeyFile { path, need } in files {
-        match read(path, passphrase) {
-            Ok(key) => {
-                keys.named.push(key.public_key().clone());
-                keys.usable.push(Arc::new(key));
-            }
-            Err(cause) if *need == Need::Required => {
-                return Err(ConnectError::Key {
-                    path: path.display().to_string(),
-                    cause: remote_words(&cause),
-                });
-            }
-            Err(cause) => {
-                keys.named.extend(public_half(path));
-                if path.exists() {
-                    let cause = remote_words(&cause);
-                    keys.passed_over.push(format!("publickey (key file {}: {cause})", path.display()));
-                }
+    for KeyFile { path, need } in key_files {
+        let private = read(path, key_passphrase.as_ref()).map(Arc::new);
+        let public = match &private {
+            Ok(key) => Some(key.public_key().clone()),
+            Err(_) => public_half(path),
+        };
+        // A missing file is not worth a word, unless somebody wants it or its public half is there.
+        if private.is_ok() || public.is_some() || *need == Need::Required || path.exists() {
+            keys.files.push(Loaded { path: path.clone(), need: *need, public, private });
+        }
+    }
+    if certificate_files.is_empty() {
+        for file in key_files {
+            let beside = with_suffix(&file.path, "-cert.pub");
+            if let Ok(certificate) = read_certificate(&beside) {
+                keys.certificates.push((beside, certificate));
             }
         }
     }
-    Ok(keys)
+    for path in certificate_files {
+        match read_certificate(path) {
+            Ok(certificate) => keys.certificates.push((path.clone(), certificate)),
+            Err(_) if !path.exists() => {}
+            Err(cause) => {
+                let cause = remote_words(&cause);
+                keys.passed_over.push(format!("publickey (certificate {}: {cause})", path.display()));
+            }
+        }
+    }
+    keys
 }
 
-/// The public key beside a private one, or in its place: `IdentityFile` may name either where an agent holds the rest.
+/// The public half of a key that stays closed: an encrypted file of OpenSSH's own format shows it; else it lies beside the
+/// private one, or in its place, because `IdentityFile` may name either where an agent holds the rest.
 fn public_half(path: &Path) -> Option<PublicKey> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".pub");
-    [Path::new(&beside), path].into_iter().find_map(|file| {
-        let text = std::fs::read_to_string(file).ok()?;
-        PublicKey::from_openssh(text.trim()).ok()
+    let own = std::fs::read(path).ok().map(Zeroizing::new);
+    let shown =
+        own.and_then(|text| PrivateKey::from_openssh(&*text).ok()).map(|key| key.public_key().clone());
+    shown.or_else(|| {
+        [with_suffix(path, ".pub").as_path(), path].into_iter().find_map(|file| {
+            let text = std::fs::read_to_string(file).ok()?;
+            PublicKey::from_openssh(text.trim()).ok()
+        })
     })
+}
+
+fn read_certificate(path: &Path) -> Result<Certificate, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Certificate::from_openssh(text.trim()).map_err(|error| format!("it cannot be read: {error}"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, String> {

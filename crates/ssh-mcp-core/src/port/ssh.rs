@@ -101,6 +101,8 @@ pub enum ConnectError {
         tried: Vec<String>,
         /// What the server would take.
         offered: Vec<String>,
+        /// Its last words, where it ended the login before everything was tried.
+        cut_off: Option<String>,
     },
     /// The key file cannot be used.
     #[error("cannot use key file {path}: {cause}")]

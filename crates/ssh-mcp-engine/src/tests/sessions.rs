@@ -121,7 +121,7 @@ fn refused() -> ConnectError {
 fn permanent() -> Vec<ConnectError> {
     vec![
         ConnectError::Failed { cause: "no such host".into(), transience: Transience::Permanent },
-        ConnectError::Rejected { tried: vec![], offered: vec![] },
+        ConnectError::Rejected { tried: vec![], offered: vec![], cut_off: None },
         ConnectError::Key { path: "key".into(), cause: "missing".into() },
         ConnectError::UnknownHostKey { host: "box".into(), algorithm: "a".into(), fingerprint: "f".into() },
         ConnectError::ChangedHostKey {

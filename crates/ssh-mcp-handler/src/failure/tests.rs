@@ -81,7 +81,7 @@ fn connecting_fails_with_the_code_of_its_cause() {
             "u@h:22: not connected within 3 s",
         ),
         (
-            ConnectError::Rejected { tried: vec![text("password")], offered: vec![] },
+            ConnectError::Rejected { tried: vec![text("password")], offered: vec![], cut_off: None },
             Code::AuthFailed,
             "u@h:22: authentication failed",
         ),
@@ -124,8 +124,11 @@ fn connecting_fails_with_the_code_of_its_cause() {
 
 #[test]
 fn what_the_caller_can_compare_stands_in_the_detail() {
-    let failure =
-        connect(ConnectError::Rejected { tried: vec!["password".into()], offered: vec!["publickey".into()] });
+    let failure = connect(ConnectError::Rejected {
+        tried: vec!["password".into()],
+        offered: vec!["publickey".into()],
+        cut_off: None,
+    });
     assert!(failure.detail().contains("; tried: password; the server takes: publickey; attempts=4"));
     let failure = connect(ConnectError::ChangedHostKey {
         host: "h".into(),

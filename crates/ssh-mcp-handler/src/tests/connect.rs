@@ -201,7 +201,11 @@ async fn a_call_that_is_called_off_stops_connecting() {
 #[tokio::test(start_paused = true)]
 async fn secrets_are_nowhere_in_an_answer() {
     let rig = Rig::new();
-    rig.host.then_connect_fails(ConnectError::Rejected { tried: vec!["password".into()], offered: vec![] });
+    rig.host.then_connect_fails(ConnectError::Rejected {
+        tried: vec!["password".into()],
+        offered: vec![],
+        cut_off: None,
+    });
     let secrets = json!({ "password": "hunter2hunter2", "key_passphrase": "opensesame" });
     let failed = rig.fails("ssh_connect", with(to_example(), secrets.clone())).await;
     assert_eq!(failed.fact("code"), "AUTH_FAILED");

@@ -6,6 +6,8 @@ mod contract;
 #[cfg(test)]
 mod openssh;
 #[cfg(test)]
+mod questions;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 #[path = "../../../../tests/sshd/mod.rs"]

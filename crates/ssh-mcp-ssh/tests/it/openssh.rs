@@ -153,6 +153,7 @@ async fn a_password_logs_in_and_a_wrong_one_names_what_was_tried() {
     let expected = ConnectError::Rejected {
         tried: vec!["password".to_owned()],
         offered: vec!["publickey".to_owned(), "password".to_owned()],
+        cut_off: None,
     };
     assert_eq!(fails(&request).await, expected);
 }
@@ -185,7 +186,9 @@ async fn a_server_that_wants_two_methods_gets_both_on_every_connection() {
         Options { authentication_methods: Some("publickey,password".to_owned()), ..Options::default() };
     let Some(bench) = Bench::start_or_skip(options) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-    let ConnectError::Rejected { tried, offered } = fails(&request).await else { panic!("not a rejection") };
+    let ConnectError::Rejected { tried, offered, .. } = fails(&request).await else {
+        panic!("not a rejection")
+    };
     assert_eq!((tried, offered), (vec!["publickey (key file)".to_owned()], vec!["password".to_owned()]));
     request.hop.credentials.password = Some(bench.password());
     let connected = connect(&request).await.unwrap();
@@ -203,7 +206,9 @@ async fn an_agent_logs_in_by_any_of_its_keys() {
     let agent = Agent::start();
     let request = bench
         .request(User::Tester, Credentials { agent_socket: Some(agent.socket()), ..Credentials::default() });
-    let ConnectError::Rejected { tried, offered } = fails(&request).await else { panic!("not a rejection") };
+    let ConnectError::Rejected { tried, offered, .. } = fails(&request).await else {
+        panic!("not a rejection")
+    };
     assert_eq!(tried[0], "publickey (agent, which holds no key)");
     assert_eq!(offered, ["publickey", "password"]);
     agent.add(&bench.server.client_key(ClientKey::Stranger), None);
