@@ -102,17 +102,21 @@ impl Lending {
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         let socket = self.socket.clone();
         self.tasks.spawn(async move {
+            let open = async {
+                let mut agent = Agent::open(&socket).await.ok()?;
+                if let Some(binding) = watch.binding() {
+                    agent.bind(binding, Lent::Yes).await;
+                }
+                Some(agent)
+            };
             let opened = match &place {
-                Some(_) => timeout(PATIENCE, Agent::open(&socket)).await.ok().and_then(Result::ok),
+                Some(_) => timeout(PATIENCE, open).await.ok().flatten(),
                 None => None,
             };
-            let Some(mut agent) = opened else {
+            let Some(agent) = opened else {
                 tracing::debug!(target: target_names::AUTH, "the agent that is lent is away, or too busy");
                 return reply.reject(ChannelOpenFailure::ConnectFailed).await;
             };
-            if let Some(binding) = watch.binding() {
-                agent.bind(binding, Lent::Yes).await;
-            }
             reply.accept().await;
             let (mut here, mut there) = (agent.client.into_inner(), channel.into_stream());
             tokio::select! {

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use russh::client::{AuthResult, KeyboardInteractiveAuthResponse, Prompt};
+use russh::client::{AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, ssh_key};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 use ssh_mcp_core::port::ssh::{ConnectError, Transience};
@@ -25,6 +25,7 @@ use crate::error;
 use crate::handler::End;
 use crate::identities::{self, Identity, Plan, Shown, Signer};
 use crate::key_file;
+use crate::questions::{Answered, Gaps, answers};
 
 /// One step that a server accepted.
 #[derive(Clone)]
@@ -385,6 +386,7 @@ impl<'a> Login<'a> {
     async fn keyboard(&mut self, password: Secret) -> Result<Step, ConnectError> {
         self.note("keyboard-interactive");
         let mut answered = Answered::No;
+        let mut times_left = TIMES;
         let mut reply =
             self.connection.handle.authenticate_keyboard_interactive_start(self.user, None::<String>).await;
         for _ in 0..ROUNDS {
@@ -400,7 +402,11 @@ impl<'a> Login<'a> {
                 Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. }) => prompts,
                 Err(_) => return Err(self.ended().await),
             };
-            let (answers, has_gaps) = answers(&prompts, &password, &mut answered);
+            let given = Some(&password).filter(|_| times_left > 0);
+            let (answers, has_gaps) = answers(&prompts, given, &mut answered);
+            if answers.iter().any(|answer| !answer.is_empty()) {
+                times_left -= 1;
+            }
             if has_gaps == Gaps::Some
                 && let Some(last) = self.tried.last_mut()
             {
@@ -540,118 +546,16 @@ fn sign(key: &PrivateKeyWithHashAlg, bytes: &[u8]) -> Result<Vec<u8>, ssh_key::E
     signature.try_into()
 }
 
-/// Whether questions stay without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gaps {
-    None,
-    Some,
-}
-
-/// The answers to one list of prompts. Hidden prompts for the password get it; so does the very first, whatever its words,
-/// if it is the only one. To the rest there is no answer: saying nothing ends this method and leaves the others open.
-fn answers(prompts: &[Prompt], password: &Secret, answered: &mut Answered) -> (Vec<String>, Gaps) {
-    let mut gaps = Gaps::None;
-    let is_first = *answered == Answered::No;
-    let answers = prompts.iter().map(|prompt| {
-        let asked = asked_for(&prompt.prompt);
-        let is_alone = prompts.len() == 1 && is_first;
-        if prompt.echo || (asked == Asked::SomethingElse && !is_alone) {
-            gaps = Gaps::Some;
-            return String::new();
-        }
-        *answered = answered.and(asked);
-        password.reveal().to_owned()
-    });
-    (answers.collect(), gaps)
-}
-
-/// What the password was the answer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answered {
-    No,
-    Asked(Asked),
-}
-
-/// What a hidden prompt wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Password,
-    SomethingElse,
-}
-
-impl Answered {
-    /// One more answer: all of them have to be good a second time.
-    fn and(self, asked: Asked) -> Self {
-        match self {
-            Self::Asked(Asked::SomethingElse) => self,
-            Self::Asked(Asked::Password) | Self::No => Self::Asked(asked),
-        }
-    }
-
-    fn repeat(self) -> Repeat {
-        match self {
-            Self::Asked(Asked::Password) => Repeat::Possible,
-            // Let in without a question means that somebody confirmed it elsewhere.
-            Self::Asked(Asked::SomethingElse) | Self::No => Repeat::Impossible,
-        }
-    }
-}
-
-/// Whether a prompt asks for the password rather than for a code that works once.
-fn asked_for(prompt: &str) -> Asked {
-    let prompt = prompt.to_lowercase();
-    let names = |words: &[&str]| words.iter().any(|word| prompt.contains(word));
-    if names(&CODES) || !names(&PASSWORDS) { Asked::SomethingElse } else { Asked::Password }
-}
+/// Lists of questions that get the password: a server that asks again and again has refused it, and may lock the account.
+const TIMES: u32 = 3;
 
 /// Rounds of questions in one login; whoever asks more often than this does not want an answer.
 const ROUNDS: usize = 16;
 
-/// Words in prompts for codes that work once, some of which speak of a "one-time password" as well.
-const CODES: [&str; 8] = ["one-time", "one time", "otp", "oath", "code", "token", "challenge", "passcode"];
-
-/// "Password" as PAM's translations have it.
-const PASSWORDS: [&str; 18] = [
-    "password",
-    "passwort",
-    "kennwort",
-    "mot de passe",
-    "contraseña",
-    "senha",
-    "parola",
-    "wachtwoord",
-    "lösenord",
-    "adgangskode",
-    "passord",
-    "salasana",
-    "hasło",
-    "heslo",
-    "пароль",
-    "密码",
-    "密碼",
-    "パスワード",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(prompt: &str, expected: Asked) {
-        assert_eq!(asked_for(prompt), expected, "{prompt}");
-    }
-
-    #[test]
-    fn prompts_of_pam_and_friends() {
-        check("Password: ", Asked::Password);
-        check("ada@host's password:", Asked::Password);
-        check("Passwort: ", Asked::Password);
-        check("パスワード:", Asked::Password);
-        check("One-time password (OATH) for `ada': ", Asked::SomethingElse);
-        check("Verification code: ", Asked::SomethingElse);
-        check("Enter PASSCODE: ", Asked::SomethingElse);
-        check("", Asked::SomethingElse);
-    }
+    use crate::questions::Asked;
 
     #[test]
     fn what_leads_in_a_second_time() {
@@ -699,30 +603,5 @@ mod tests {
         assert_eq!(usual(Some(vec![MethodKind::HostBased])), [""; 0]);
         let said = Order(vec![Means::KeyboardInteractive, Means::AgentKeys, Means::Password]);
         assert_eq!(names(said, None), ["keyboard", "agent", "password"]);
-    }
-
-    #[track_caller]
-    fn check_answers(prompts: &[(&str, bool)], expected: &[&str], gaps: Gaps, after: Answered) {
-        let prompts: Vec<Prompt> =
-            prompts.iter().map(|(text, echo)| Prompt { prompt: (*text).to_owned(), echo: *echo }).collect();
-        let mut answered = Answered::No;
-        let given = answers(&prompts, &Secret::new("x".to_owned()), &mut answered);
-        assert_eq!(
-            (given.0, given.1, answered),
-            (expected.iter().map(|s| (*s).to_owned()).collect(), gaps, after)
-        );
-    }
-
-    #[test]
-    fn hidden_prompts_for_the_password_get_it() {
-        let (password, code) = (Answered::Asked(Asked::Password), Answered::Asked(Asked::SomethingElse));
-        check_answers(&[], &[], Gaps::None, Answered::No);
-        check_answers(&[("Password: ", false)], &["x"], Gaps::None, password);
-        check_answers(&[("Tell me: ", false)], &["x"], Gaps::None, code);
-        check_answers(&[("Password: ", true)], &[""], Gaps::Some, Answered::No);
-        let both = [("Password: ", false), ("Verification code: ", false)];
-        check_answers(&both, &["x", ""], Gaps::Some, password);
-        let twice = [("Password: ", false), ("Domain password: ", false)];
-        check_answers(&twice, &["x", "x"], Gaps::None, password);
     }
 }

@@ -9,7 +9,7 @@
 //! | `host_key`, `handler` | whom we talk to, and what russh calls us for |
 //! | `connection` | one connection: what is agreed on, how it ends |
 //! | `algorithms` | what a configuration can choose from |
-//! | `key_file`, `agent`, `identities`, `auth` | logging in: what there is, what is shown first, the dialogue |
+//! | `key_file`, `agent`, `identities`, `questions`, `auth` | logging in: what there is, what comes first, the dialogue |
 //! | `hops` | all of this for each host on the way |
 //! | `places`, `pool` | the connections of one link, and which one a channel goes to |
 //! | `channel` | one channel |
@@ -33,6 +33,7 @@ mod line;
 mod places;
 mod pool;
 mod program;
+mod questions;
 mod resolve;
 mod tasks;
 

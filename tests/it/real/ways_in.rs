@@ -147,6 +147,20 @@ async fn the_key_that_a_file_names_comes_before_the_others_of_an_agent() {
 }
 
 #[tokio::test]
+async fn an_agent_that_says_nothing_is_left_alone() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("silent.sock");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let config = block("box", &server, "") + &bare("bare", &server, "");
+    let client = product(&config, &[("SSH_AUTH_SOCK", &words(&socket))]).await;
+    assert_eq!(user_at(&client, json!({"target": "box"})).await, "tester");
+    let (code, text) = refusal(&client, json!({"target": "bare"})).await;
+    assert_eq!(code, "AUTH_FAILED", "{text}");
+    assert!(text.contains("agent, which does not answer"), "{text}");
+}
+
+#[tokio::test]
 async fn a_security_key_that_an_agent_holds_logs_in() {
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
     let key = SecurityKey::start();
@@ -290,12 +304,13 @@ async fn the_agent_is_lent_when_somebody_says_so() {
         + &block("open", &server, "ForwardAgent yes")
         + &block("variable", &server, "IdentityAgent none\n ForwardAgent $BOX_AGENT");
     let client = product(&config, &[("SSH_AUTH_SOCK", &socket), ("BOX_AGENT", &socket)]).await;
+    // Sessions that lend and sessions that do not are not each other's.
+    user_at(&client, json!({"target": "box"})).await;
     let list = "ssh-add -l 2>&1; true";
     let is_lent = |said: &str| said.contains("(RSA)");
     for (call, expected) in [
         (json!({"target": "box"}), false),
         (json!({"target": "box", "forward_agent": true}), true),
-        // Sessions that lend and sessions that do not are not each other's.
         (json!({"target": "box"}), false),
         (json!({"target": "box", "extra_ssh_args": ["-A"]}), true),
         (json!({"target": "open"}), true),
@@ -394,6 +409,11 @@ async fn a_program_leads_to_the_host() {
     assert!(!ended.is_error, "{}", ended.text);
     assert!(wait_until(LIMIT, || processes_matching(&mark).is_empty()), "a program is left");
     assert!(wait_until(LIMIT, || processes_matching("-W 127.0.0.1:").is_empty()), "ssh is left");
+    // Nor does one stay when the whole product goes.
+    assert_eq!(user_at(&client, json!({"target": "carried"})).await, "tester");
+    assert!(!processes_matching(&mark).is_empty());
+    client.close().await;
+    assert!(wait_until(LIMIT, || processes_matching(&mark).is_empty()), "a program outlives the product");
 }
 
 #[tokio::test]

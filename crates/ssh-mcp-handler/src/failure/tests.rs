@@ -130,6 +130,17 @@ fn what_the_caller_can_compare_stands_in_the_detail() {
         cut_off: None,
     });
     assert!(failure.detail().contains("; tried: password; the server takes: publickey; attempts=4"));
+    for (words, told) in [
+        (
+            "Too many authentication failures",
+            "its MaxAuthTries): Too many authentication failures; name the right key",
+        ),
+        ("gone fishing", "; the server ended the login: gone fishing; attempts=4"),
+    ] {
+        let cut_off = Some(words.to_owned());
+        let failure = connect(ConnectError::Rejected { tried: vec![], offered: vec![], cut_off });
+        assert!(failure.detail().contains(told), "{}", failure.detail());
+    }
     let failure = connect(ConnectError::ChangedHostKey {
         host: "h".into(),
         algorithm: "ssh-ed25519".into(),

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod lending;
+#[cfg(test)]
 mod openssh;
 #[cfg(test)]
 mod questions;
