@@ -71,6 +71,9 @@ fn main() {
         if run("http") {
             http();
         }
+        if run("jump") {
+            jump().await;
+        }
         if run("config") {
             config::resolve();
         }
@@ -261,6 +264,50 @@ async fn start() {
     let (own, peer) = (at(&mut own, 0.5), at(&mut peer, 0.5));
     row("fresh process, connect and `true`", &millis(own), &millis(peer), ratio(own, peer), "<= 0.55");
     row("start to `initialize` answered", &millis(at(&mut greeted, 0.5)), "-", None, "<= 5 ms");
+}
+
+/// Three hosts to jump over: a connection to the fourth, and `true` there.
+async fn jump() {
+    let servers = [(); 4].map(|()| server(None));
+    let [.., last] = &servers;
+    let folder = tempfile::tempdir().unwrap();
+    let known = folder.path().join("known_hosts");
+    fs::write(&known, servers.iter().map(OpenSshd::known_hosts).collect::<String>()).unwrap();
+    let mut text = String::new();
+    for (server, name) in servers.iter().zip(["one", "two", "three", "last"]) {
+        let key = server.client_key(ClientKey::Ed25519);
+        text += &format!(
+            "Host {name}\n HostName 127.0.0.1\n Port {}\n User tester\n IdentityFile {}\n",
+            server.port(),
+            key.display()
+        );
+    }
+    text += &format!(
+        "Host last\n ProxyJump one,two,three\nHost *\n IdentitiesOnly yes\n UserKnownHostsFile {}\n",
+        known.display()
+    );
+    let config = folder.path().join("config");
+    fs::write(&config, text).unwrap();
+
+    let client = stdio(last).await;
+    let call = json!({"target": "last", "command": "true", "ssh_config_file": config.to_str().unwrap()});
+    let (mut own, mut peer) = (Vec::new(), Vec::new());
+    for round in 0..23 {
+        let begun = Instant::now();
+        let answer = client.call("ssh_run", call.clone()).await;
+        let took = begun.elapsed();
+        assert_eq!(answer.structured["exit_code"], 0, "{}", answer.text);
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(&config).args(["-o", "BatchMode=yes", "last", "true"]).stdin(Stdio::null());
+        let other = timed(ssh);
+        if round >= 3 {
+            own.push(took);
+            peer.push(other);
+        }
+    }
+    let (own, peer) = (at(&mut own, 0.5), at(&mut peer, 0.5));
+    let what = "connect over three hosts and `true` (peer: `ssh -J`)";
+    row(what, &millis(own), &millis(peer), ratio(own, peer), "<= 1");
 }
 
 async fn output(delay: Duration, what: &str, target: &str) {

@@ -4,12 +4,15 @@
 //! ordinary one, because sshd treats root specially.
 
 mod endings;
+mod hostile;
 mod legacy;
 mod logins;
+mod others;
 mod output;
 mod push;
 mod shells;
 mod targets;
+mod variants;
 mod ways_in;
 
 use serde_json::{Value, json};

@@ -3,7 +3,8 @@
 //! What is here: [`OpenSshd`] (one server in namespaces of its own, with two users: root, because most
 //! servers are used as root, and an ordinary user, because sshd treats root specially and a test that only
 //! logs in as root proves little), [`Proxy`] (a TCP hop that delays, freezes and cuts), [`Agent`] (an
-//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key) and [`processes`] (what a test may look up about the machine's processes).
+//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`other`] (servers that are not
+//! OpenSSH) and [`processes`] (what a test may look up about the machine's processes).
 //!
 //! Each value owns what it started and ends it on drop; if the test process is killed, the kernel does.
 //! Nothing outside a temporary directory is written: users, run directory and logs of the server are mounts
@@ -16,14 +17,16 @@ mod agent;
 mod authority;
 mod keys;
 mod layout;
+pub(crate) mod other;
 pub(crate) mod processes;
 mod proxy;
 mod security_key;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -54,6 +57,48 @@ struct Running {
     /// The listener: first process of the PID namespace, seen from outside.
     listener: u32,
     reader: std::thread::JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts a server; whether it has said `ready` on standard error, and so listens.
+    fn start(dir: &Path, log: &Arc<Log>, program: &Path, command: &[OsString], ready: &str) -> (Self, bool) {
+        // Not run from where it lies: the adapter's own tests mount this module too, from another package.
+        let script = dir.join("namespace.sh");
+        fs::write(&script, include_str!("namespace.sh")).expect("the temporary directory is writable");
+        let mut supervisor = Command::new("sh")
+            .arg(script)
+            .arg(dir)
+            .args(command)
+            .envs(layout::library_path(program))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let stderr = supervisor.stderr.take().expect("stderr is piped");
+        log.begin();
+        let to_fill = Arc::clone(log);
+        let reader = std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| to_fill.push(line));
+            to_fill.end();
+        });
+        let mut outer = String::new();
+        let stdout = supervisor.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut outer).expect("the supervisor names its child");
+
+        log.wait(START_LIMIT, |log| log.ended || log.has_said(ready));
+        let is_listening = log.with(|log| log.has_said(ready));
+        let parent = outer.trim().parse().expect("a process id");
+        let listener = if is_listening { processes::children_of(parent).first().copied() } else { None };
+        (Self { supervisor, listener: listener.unwrap_or(0), reader }, is_listening)
+    }
+
+    /// Ends the server, its connections and every process they left.
+    fn stop(mut self) {
+        drop(self.supervisor.stdin.take());
+        self.supervisor.wait().expect("the supervisor is our child");
+        self.reader.join().expect("the log reader does not panic");
+    }
 }
 
 impl OpenSshd {
@@ -174,10 +219,8 @@ impl OpenSshd {
 
     /// Ends the server, its connections and every process they left, at once; the port is closed then.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            drop(running.supervisor.stdin.take());
-            running.supervisor.wait().expect("the supervisor is our child");
-            running.reader.join().expect("the log reader does not panic");
+        if let Some(running) = self.running.take() {
+            running.stop();
         }
     }
 
@@ -210,38 +253,20 @@ impl OpenSshd {
     fn run(&mut self) -> bool {
         let dir = self.dir.path();
         layout::write_config(dir, self.port, &self.sshd, &self.options);
-        // Not run from where it lies: the adapter's own tests mount this module too, from another package.
-        let script = dir.join("namespace.sh");
-        fs::write(&script, include_str!("namespace.sh")).expect("the temporary directory is writable");
-        let mut supervisor = Command::new("sh")
-            .arg(script)
-            .args([dir, &self.sshd])
-            .envs(layout::library_path(&self.sshd))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("sh starts");
-        let stderr = supervisor.stderr.take().expect("stderr is piped");
-        self.log.begin();
-        let log = Arc::clone(&self.log);
-        let reader = std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| log.push(line));
-            log.end();
-        });
-        let mut outer = String::new();
-        let stdout = supervisor.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut outer).expect("the supervisor names its child");
-
-        self.log.wait(START_LIMIT, |log| log.ended || log.is_listening());
-        let listening = self.log.with(LogState::is_listening);
-        let parent = outer.trim().parse().expect("a process id");
-        let listener = if listening { processes::children_of(parent).first().copied() } else { None };
-        self.running = Some(Running { supervisor, listener: listener.unwrap_or(0), reader });
-        if !listening {
+        let command = [
+            self.sshd.as_os_str(),
+            "-D".as_ref(),
+            "-e".as_ref(),
+            "-f".as_ref(),
+            dir.join("sshd_config").as_os_str(),
+        ]
+        .map(ToOwned::to_owned);
+        let (running, is_listening) = Running::start(dir, &self.log, &self.sshd, &command, SAYS_IT_LISTENS);
+        self.running = Some(running);
+        if !is_listening {
             self.stop();
         }
-        listening
+        is_listening
     }
 }
 
@@ -269,6 +294,9 @@ pub(crate) fn skip_aloud(reason: &str) {
     }
 }
 
+/// What sshd says once its port is open.
+const SAYS_IT_LISTENS: &str = "Server listening on";
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
@@ -290,8 +318,9 @@ struct LogState {
 }
 
 impl LogState {
-    fn is_listening(&self) -> bool {
-        self.lines.iter().skip(self.run).any(|line| line.starts_with("Server listening on"))
+    /// Whether a line of the present run has it.
+    fn has_said(&self, words: &str) -> bool {
+        self.lines.iter().skip(self.run).any(|line| line.contains(words))
     }
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs an OpenSSH server that shares nothing with the machine but its programs.
+# Runs an SSH server that shares nothing with the machine but its programs.
 #
-#   namespace.sh DIR SSHD          (as root; DIR is laid out by tests/sshd/layout.rs)
+#   namespace.sh DIR PROGRAM ARGUMENT...    (as root; DIR is laid out by tests/sshd/layout.rs)
 #
 # The server lives in a mount namespace with users, run directory and logs of its own, and in a PID
 # namespace, so that whatever it or its commands started (daemons included) ends with it. It ends when
@@ -10,7 +10,8 @@
 set -eu
 
 if [ "$1" = inside ]; then
-    dir=$2 sshd=$3
+    dir=$2
+    shift 2
     for file in passwd shadow group; do
         mount --bind "$dir/etc/$file" "/etc/$file"
     done
@@ -24,12 +25,12 @@ if [ "$1" = inside ]; then
         mount -t tmpfs -o mode=755 tmpfs /etc/pam.d
         cp "$dir/etc/pam" /etc/pam.d/sshd
     fi
-    exec "$sshd" -D -e -f "$dir/sshd_config"
+    exec "$@"
 fi
 
 # The parent-death signal covers a killed supervisor, the end of input everything else.
 setpriv --pdeathsig KILL \
-    unshare --mount --pid --fork --kill-child --mount-proc sh "$0" inside "$1" "$2" </dev/null &
+    unshare --mount --pid --fork --kill-child --mount-proc sh "$0" inside "$@" </dev/null &
 outer=$!
 echo "$outer"
 # Standard error belongs to the server alone: its end is the end of the server.

@@ -92,6 +92,10 @@ const SHELL_PATIENCE: Duration = Duration::from_millis(300);
 /// A login shell that has not answered by then is not asked again by this question.
 const QUESTION: Duration = Duration::from_secs(10);
 
+/// So often a command gets another channel for one that was closed unused. Dropbear closes every channel on which nothing
+/// runs yet whenever a program of the connection ends.
+const AGAIN: u32 = 3;
+
 /// The terminal of a command that asks for one.
 const COMMAND_PTY: PtySize = PtySize { cols: 80, rows: 24 };
 
@@ -231,7 +235,7 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
     let mut output = Vec::new();
     // The exit may overtake output, and a child of the login files may keep the channel open.
     let mut grace = pin!(tokio::time::sleep(QUESTION));
-    let mut has_exited = false;
+    let (mut has_begun, mut has_exited) = (false, false);
     loop {
         let event = tokio::select! {
             biased;
@@ -242,12 +246,13 @@ async fn collect(session: &Session, command: String, patience: Duration) -> Opti
             ChannelEvent::Data(Origin::Stdout, bytes) if output.len() < 64 * 1024 => {
                 output.extend_from_slice(&bytes)
             }
-            ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
+            ChannelEvent::Started => has_begun = true,
+            ChannelEvent::Data(..) | ChannelEvent::Eof => {}
             ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
                 has_exited = true;
                 grace.as_mut().reset(Instant::now() + tail::GRACE);
             }
-            ChannelEvent::Closed => return Some(output),
+            ChannelEvent::Closed => return has_begun.then_some(output),
             ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,
         }
     }
@@ -271,7 +276,7 @@ enum Event {
 }
 
 impl Running {
-    async fn run(self, ask: Exec, events: Box<dyn ChannelEvents>) {
+    async fn run(mut self, ask: Exec, events: Box<dyn ChannelEvents>) {
         let mut pid_line = tokio::select! {
             biased;
             () = self.command.stopped.notified() => {
@@ -297,9 +302,12 @@ impl Running {
         let mut machine = Machine::new(ask.terminal, self.command.spec.ends);
         let input = CancellationToken::new();
         let _no_longer_than_this = input.clone().drop_guard();
-        self.start(ask, &pid_line, input.clone());
+        self.start(&ask, &pid_line, input.clone());
         // Whether the machine has heard of the stop.
         let mut told = false;
+        // A channel that was closed before it was answered has run nothing.
+        let mut has_begun = false;
+        let mut again = 0;
         let mut reading = Reading::new(self.clock, events);
         loop {
             let first = if machine.expects_output() { First::Event } else { First::Deadline };
@@ -309,6 +317,28 @@ impl Running {
                 () = self.command.stopped.notified(), if !told => Event::Stopped,
                 event = reading.next(machine.poll_timeout(), first) => event.map_or(Event::Deadline, Event::Channel),
             };
+            if let Event::Channel(ChannelEvent::Closed) = &event
+                && !has_begun
+                && !told
+                && again < AGAIN
+            {
+                again += 1;
+                if let Some(channel) = self.another_channel(&mut told).await {
+                    self.control = channel.control;
+                    reading.turn_to(channel.events);
+                    self.start(&ask, &pid_line, input.clone());
+                    continue;
+                }
+            }
+            has_begun |= matches!(
+                &event,
+                Event::Channel(
+                    ChannelEvent::Started
+                        | ChannelEvent::Data(..)
+                        | ChannelEvent::ExitStatus(_)
+                        | ChannelEvent::ExitSignal { .. }
+                )
+            );
             let news = match event {
                 Event::Stopped => {
                     told = true;
@@ -326,6 +356,7 @@ impl Running {
                 Event::Channel(ChannelEvent::ExitStatus(status)) => Input::Exit(Exit::Status(status)),
                 Event::Channel(ChannelEvent::ExitSignal { name }) => Input::Exit(Exit::Signal(name)),
                 Event::Channel(ChannelEvent::Refused { request }) => Input::Refused(request),
+                Event::Channel(ChannelEvent::Closed) if !has_begun && !told => Input::Refused("exec"),
                 Event::Channel(ChannelEvent::Closed) => Input::Closed,
                 Event::Channel(ChannelEvent::Lost(lost)) => Input::Lost(lost.cause),
             };
@@ -370,10 +401,27 @@ impl Running {
         }
     }
 
+    /// A channel in place of one that was closed unused; none where there is none, or where nobody wants one any more.
+    async fn another_channel(&self, told: &mut bool) -> Option<Channel> {
+        tracing::debug!(
+            target: target_names::SSH,
+            command_id = %self.command.spec.id,
+            "the server closed a channel before anything ran on it"
+        );
+        tokio::select! {
+            biased;
+            () = self.command.stopped.notified() => {
+                *told = true;
+                None
+            }
+            opened = self.session.link.open(CHANNEL_PATIENCE) => opened.ok(),
+        }
+    }
+
     /// Starts the command and writes its input, which is then at its end.
     ///
     /// In a task of its own: a program that does not read must not keep this one from draining the channel.
-    fn start(&self, ask: Exec, pid_line: &PidLine, stopped: CancellationToken) {
+    fn start(&self, ask: &Exec, pid_line: &PidLine, stopped: CancellationToken) {
         let line = ask.context.command(&ask.command);
         let command = if pid_line.is_searching() { pid_line.prefix(&line) } else { line };
         let pty = match ask.terminal {
@@ -381,10 +429,11 @@ impl Running {
             Terminal::None => None,
         };
         let control = Arc::clone(&self.control);
+        let (input, terminal) = (ask.input.clone(), ask.terminal);
         self.tasks.spawn(async move {
             // A channel that is gone reports that by an event of its own.
             if control.start(Start::Exec { command, pty }).await.is_ok() {
-                _ = stopped.run_until_cancelled(write_all(&*control, ask.input, ask.terminal)).await;
+                _ = stopped.run_until_cancelled(write_all(&*control, input, terminal)).await;
             }
         });
     }

@@ -29,6 +29,11 @@ impl Reading {
         Self { clock, events, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
     }
 
+    /// Reads from another channel from now on.
+    pub(crate) fn turn_to(&mut self, events: Box<dyn ChannelEvents>) {
+        self.events = events;
+    }
+
     /// The next event, or none because the deadline has passed. Dropped half-way, it has taken nothing.
     pub(crate) async fn next(&mut self, deadline: Option<Duration>, first: First) -> Option<ChannelEvent> {
         if deadline != self.set_to {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openssh_files::config::AlgorithmKind;
 use russh::client::{Config, Handle, Msg};
 use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
@@ -150,19 +151,15 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
         None => trust.preferred(),
     };
-    let kex = match kex {
-        Some(names) => {
-            // Not algorithms but what is announced beside them.
-            let is_marker = |name: &&russh::kex::Name| !algorithms::is_kex(name.as_ref());
-            let markers = usual.kex.iter().filter(is_marker).copied();
-            named::<russh::kex::Name>(names).into_iter().chain(markers).collect::<Vec<_>>().into()
-        }
-        None => usual.kex.clone(),
-    };
+    // What russh would offer leaves out what OpenSSH's client offers, and with it servers that have nothing else.
+    let kex = named_or_usual::<russh::kex::Name>(kex.as_deref(), AlgorithmKind::Kex);
+    // Not algorithms but what is announced beside them.
+    let is_marker = |name: &&russh::kex::Name| !algorithms::is_kex(name.as_ref());
+    let markers = usual.kex.iter().filter(is_marker).copied();
     let preferred = Preferred {
         key: keys.into(),
-        kex,
-        mac: macs.as_deref().map_or_else(|| usual.mac.clone(), |names| named(names).into()),
+        kex: kex.into_iter().chain(markers).collect(),
+        mac: named_or_usual(macs.as_deref(), AlgorithmKind::Macs).into(),
         // Certificates would be shown instead of keys, and nobody here could judge them.
         host_key_certificates: (&[]).into(),
         cipher: named_ciphers.as_deref().map_or_else(|| ciphers().into(), |names| named(names).into()),
@@ -178,6 +175,14 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         keepalive_max: usize::try_from(terms.keepalive.max.saturating_sub(1).max(1)).unwrap_or(usize::MAX),
         ..Config::default()
     })
+}
+
+/// The names of a configuration, else those that are offered unasked.
+fn named_or_usual<N: for<'a> TryFrom<&'a str>>(names: Option<&[String]>, kind: AlgorithmKind) -> Vec<N> {
+    match names {
+        Some(names) => named(names),
+        None => algorithms::offer(kind).default.iter().filter_map(|name| N::try_from(name).ok()).collect(),
+    }
 }
 
 /// Names this build knows, in their order.

@@ -1,6 +1,7 @@
 //! The tasks of one link: owned by it, ended with it.
 
 use tokio::runtime::Handle;
+use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,11 +23,8 @@ impl Tasks {
     ///
     /// May be called from anywhere, a destructor outside of the runtime included.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        let task = async move {
-            stop.run_until_cancelled(work).await;
-        };
-        self.tracker.spawn_on(task, &self.runtime);
+        // Not an async block around it: that would hold the future twice.
+        self.tracker.spawn_on(work.with_cancellation_token_owned(self.stop.clone()), &self.runtime);
     }
 
     /// Ends every task at its next wait, and those that begin later.

@@ -191,7 +191,7 @@ fn numbers(last: u32) -> String {
 }
 
 /// Asks until the answer is yes, for what no notification tells.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asking = async {
         let mut pause = tokio::time::interval(Duration::from_millis(10));
         while !is_so().await {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::sshd::{Agent, HostKey};
+use crate::client::LIMIT;
+use crate::sshd::{Agent, HostKey, Proxy};
 
 /// The product with this configuration in its user's home.
 pub(super) async fn product(config: &str, env: &[(&str, &str)]) -> McpClient {
@@ -345,4 +346,81 @@ async fn a_host_on_the_way_that_fails_is_named() {
     let (code, text) = refusal(&client, json!({"target": "gone", "max_retries": 0})).await;
     assert_eq!(code, "CONNECTION_FAILED", "{text}");
     assert!(text.contains("127.0.0.1:1, from the last jump host"), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_the_line_holds() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let config = [
+        block("bound", &server, "BindAddress 127.0.0.9"),
+        block(
+            "narrow",
+            &server,
+            "Ciphers aes256-ctr\n MACs hmac-sha2-512\n KexAlgorithms ecdh-sha2-nistp384",
+        ),
+        block("small", &server, "Compression yes"),
+        block("large", &server, "Compression no"),
+        // The server listens on IPv4 alone; the first HostName of a host would hold, so the block is its own.
+        format!("Host six\n HostName ::1\n AddressFamily inet6\n Port {}\n User tester\n", server.port()),
+        format!("Host four\n HostName ::1\n AddressFamily inet\n Port {}\n User tester\n", server.port()),
+    ];
+    let client =
+        product(&config.concat(), &[("RUST_LOG", "ssh_mcp::ssh=debug"), ("SSH_MAX_RETRIES", "0")]).await;
+    let connect = async |alias: &str| {
+        let answer = client.call("ssh_connect", json!({"target": alias, "reuse": "force_new"})).await;
+        assert!(!answer.is_error, "{}", answer.text);
+        answer.structured
+    };
+    connect("bound").await;
+    assert!(server.wait_for_log("Connection from 127.0.0.9", LIMIT), "{:?}", server.logs());
+    connect("narrow").await;
+    let log = client.log();
+    let agreed = log.lines().rfind(|line| line.contains("keys exchanged")).unwrap();
+    assert!(agreed.contains("kex=ecdh-sha2-nistp384 cipher=aes256-ctr"), "{agreed}");
+    for (alias, compressed) in [("small", true), ("large", false)] {
+        assert_eq!(connect(alias).await["compression_enabled"], compressed, "{alias}");
+    }
+    for (alias, words) in [("six", "refused"), ("four", "address")] {
+        let (code, text) = refusal(&client, json!({"target": alias})).await;
+        assert_eq!(code, "CONNECTION_FAILED", "{text}");
+        assert!(text.contains(words), "{alias}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn times_of_the_configuration_hold() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let proxy = Proxy::start(server.addr(), Duration::ZERO);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let key = server.client_key(ClientKey::Ed25519);
+    let config = format!(
+        "Host silent\n HostName 127.0.0.1\n Port {}\n User tester\n ConnectTimeout 1\n\
+         Host frozen\n HostName 127.0.0.1\n Port {}\n User tester\n IdentityFile {}\n ServerAliveInterval 1\n \
+         ServerAliveCountMax 2\n",
+        silent.local_addr().unwrap().port(),
+        proxy.addr().port(),
+        key.display()
+    );
+    let client = product(&config, &[("SSH_MAX_RETRIES", "0")]).await;
+    assert_eq!(refusal(&client, json!({"target": "silent"})).await.0, "CONNECTION_TIMEOUT");
+
+    let connected = client.call("ssh_connect", json!({"target": "frozen"})).await;
+    let session = field(&connected, "session_id");
+    let start = json!({"session_id": session, "command": "echo before; exec sleep 1000"});
+    let command = field(&client.call("ssh_exec", start).await, "command_id");
+    let seen =
+        json!({"uris": [format!("command://{command}/output")], "until": "match", "patterns": ["before"]});
+    let seen = client.call("sub_wait", seen).await;
+    assert_eq!(seen.structured["status"], "matched", "{}", seen.text);
+    proxy.freeze();
+    // Found out by what is not answered within two seconds, long before the wait's own end.
+    let wait = json!({"command_id": command, "wait": true, "wait_timeout_secs": 60});
+    let ended = client.call("ssh_exec_output", wait).await;
+    assert_eq!(ended.structured["stdout"], "before\n", "{}", ended.text);
+    assert!(ended.text.contains("connection"), "{}", ended.text);
+    // The next call brings a new session over the same alias.
+    proxy.thaw();
+    let again = client.call("ssh_connect", json!({"target": "frozen", "reuse": "auto"})).await;
+    assert!(!again.is_error, "{}", again.text);
+    assert_ne!(field(&again, "session_id"), session);
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -37,6 +40,8 @@ pub(super) enum Fault {
     NoOpen,
     /// More than one byte of input waits 500 ms for the window.
     SlowInput,
+    /// So many channels are closed before anything runs on them.
+    ClosesUnused(u32),
 }
 
 /// A host behind faulty links.
@@ -50,7 +55,7 @@ impl Connector for Faulty {
     fn connect<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Result<Connected, ConnectError>> {
         Box::pin(async move {
             let Connected { link, host_key, auth_method, compressed } = self.0.connect(request).await?;
-            let link = Box::new(FaultyLink { link, fault: self.1 });
+            let link = Box::new(FaultyLink { link, fault: self.1, opened: AtomicU32::new(0) });
             Ok(Connected { link, host_key, auth_method, compressed })
         })
     }
@@ -59,6 +64,7 @@ impl Connector for Faulty {
 struct FaultyLink {
     link: Box<dyn Link>,
     fault: Fault,
+    opened: AtomicU32,
 }
 
 impl Link for FaultyLink {
@@ -70,13 +76,24 @@ impl Link for FaultyLink {
             if matches!(self.fault, Fault::NoOpen) {
                 std::future::pending::<()>().await;
             }
+            if let Fault::ClosesUnused(count) = self.fault
+                && self.opened.fetch_add(1, Ordering::Relaxed) < count
+            {
+                return Ok(Channel {
+                    events: Box::new(Unused(Some(ChannelEvent::Closed))),
+                    control: Arc::new(Deaf),
+                });
+            }
             let Channel { events, control } = self.link.open(patience).await?;
             let events = Box::new(FaultyEvents { events, fault: self.fault, queue: VecDeque::new() });
             Ok(match self.fault {
                 Fault::SlowInput => Channel { events, control: Arc::new(SlowControl(control)) },
-                Fault::Crumbs | Fault::ExitFirst | Fault::NoGoodbye | Fault::SlowOpen | Fault::NoOpen => {
-                    Channel { events, control }
-                }
+                Fault::Crumbs
+                | Fault::ExitFirst
+                | Fault::NoGoodbye
+                | Fault::SlowOpen
+                | Fault::NoOpen
+                | Fault::ClosesUnused(_) => Channel { events, control },
             })
         })
     }
@@ -91,9 +108,12 @@ impl Link for FaultyLink {
 
     fn disconnect(&self) -> BoxFuture<'_, ()> {
         match self.fault {
-            Fault::Crumbs | Fault::ExitFirst | Fault::SlowOpen | Fault::NoOpen | Fault::SlowInput => {
-                self.link.disconnect()
-            }
+            Fault::Crumbs
+            | Fault::ExitFirst
+            | Fault::SlowOpen
+            | Fault::NoOpen
+            | Fault::SlowInput
+            | Fault::ClosesUnused(_) => self.link.disconnect(),
             Fault::NoGoodbye => Box::pin(std::future::pending()),
         }
     }
@@ -164,6 +184,44 @@ impl ChannelControl for SlowControl {
 
     fn close(&self) -> BoxFuture<'static, ()> {
         self.0.close()
+    }
+}
+
+/// A channel that nothing runs on.
+struct Unused(Option<ChannelEvent>);
+
+impl ChannelEvents for Unused {
+    fn poll_event(&mut self, _cx: &mut Context<'_>) -> Poll<ChannelEvent> {
+        self.0.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// What is asked of it is sent, and reaches nobody.
+struct Deaf;
+
+impl ChannelControl for Deaf {
+    fn start(&self, _start: Start) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn send(&self, _bytes: Bytes) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        Box::pin(async { Err(ChannelGone) })
+    }
+
+    fn finish_input(&self) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        Box::pin(async { Err(ChannelGone) })
+    }
+
+    fn signal(&self, _signal: Signal) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        Box::pin(async { Err(ChannelGone) })
+    }
+
+    fn resize(&self, _size: PtySize) -> BoxFuture<'static, Result<(), ChannelGone>> {
+        Box::pin(async { Err(ChannelGone) })
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
     }
 }
 
