@@ -319,7 +319,15 @@ impl<'a> Login<'a> {
                 return Ok(Step::No);
             }
         };
-        self.note(name);
+        // If it is let in, nobody will read this.
+        let objection = match &identity.shown {
+            Shown::Key(_) => None,
+            Shown::Certificate(certificate) => identities::objection(certificate, self.user),
+        };
+        match objection {
+            Some(objection) => self.note(&format!("{}: {objection})", name.trim_end_matches(')'))),
+            None => self.note(name),
+        }
         let mut hand = match (&identity.signer, &mut self.agent) {
             (Signer::File(key), _) => Hand::File(key),
             (Signer::Agent(_, called), Some((agent, bound))) => {
@@ -352,17 +360,7 @@ impl<'a> Login<'a> {
                 return Ok(Step::No);
             }
         };
-        let objection = match &identity.shown {
-            Shown::Key(_) => None,
-            Shown::Certificate(certificate) => identities::objection(certificate, self.user),
-        };
-        let step = self.answered(Way::Key(identity), answer).await;
-        if let (Ok(Step::No) | Err(_), Some(objection)) = (&step, objection)
-            && let Some(last) = self.tried.last_mut()
-        {
-            *last = format!("{}: {objection})", name.trim_end_matches(')'));
-        }
-        step
+        self.answered(Way::Key(identity), answer).await
     }
 
     async fn answered(

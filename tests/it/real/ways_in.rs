@@ -408,7 +408,8 @@ async fn a_program_leads_to_the_host() {
     let ended = client.call("ssh_disconnect_many", json!({"session_ids": ids})).await;
     assert!(!ended.is_error, "{}", ended.text);
     assert!(wait_until(LIMIT, || processes_matching(&mark).is_empty()), "a program is left");
-    assert!(wait_until(LIMIT, || processes_matching("-W 127.0.0.1:").is_empty()), "ssh is left");
+    let relay = format!("-W 127.0.0.1:{}", server.port());
+    assert!(wait_until(LIMIT, || processes_matching(&relay).is_empty()), "ssh is left");
     // Nor does one stay when the whole product goes.
     assert_eq!(user_at(&client, json!({"target": "carried"})).await, "tester");
     assert!(!processes_matching(&mark).is_empty());
