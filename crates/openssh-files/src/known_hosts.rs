@@ -60,6 +60,18 @@ pub enum Verdict {
     Revoked(Location),
 }
 
+/// What the files say about a host that shows a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Authority {
+    /// A line marked `@cert-authority` trusts its signer with this host.
+    Trusted(Location),
+    /// No line does: the certificate counts for nothing, its key may still be known.
+    Unknown,
+    /// A line marked `@revoked` names the key or the signer for this host.
+    Revoked(Location),
+}
+
 /// Why a known_hosts file could not be read; a missing file is none of them.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -140,6 +152,30 @@ impl KnownHosts {
         }
     }
 
+    /// What the files say about `host` showing a certificate for `key` that `signer` has signed. Whether the certificate
+    /// itself is good is not looked at.
+    ///
+    /// A host on a port of its own is looked up under both of its names.
+    pub fn authority(&self, host: &HostName, key: &HostKey, signer: &HostKey) -> Authority {
+        let mut trusted = None;
+        for entry in self.entries_of_either(host) {
+            let Line { marker, key: listed, .. } = &entry.line;
+            match marker {
+                Marker::Revoked if listed == key || listed == signer => {
+                    return Authority::Revoked(entry.location());
+                }
+                Marker::CertAuthority if listed == signer => trusted = trusted.or(Some(entry)),
+                Marker::Revoked | Marker::CertAuthority | Marker::HostKey => {}
+            }
+        }
+        trusted.map_or(Authority::Unknown, |entry| Authority::Trusted(entry.location()))
+    }
+
+    /// Whether anybody is trusted to certify keys of `host`: to be asked before certificates are asked for.
+    pub fn has_authority(&self, host: &HostName) -> bool {
+        self.entries_of_either(host).any(|entry| entry.line.marker == Marker::CertAuthority)
+    }
+
     fn verdict_by_name(&self, host: &HostName, key: &HostKey) -> Verdict {
         let (mut equal, mut same_type, mut first) = (None, None, None);
         let mut types = Vec::new();
@@ -182,6 +218,15 @@ impl KnownHosts {
 
     fn entries_of(&self, host: &HostName) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.line.hosts.include(host))
+    }
+
+    /// Under its name, and under the one without its port.
+    fn entries_of_either(&self, host: &HostName) -> impl Iterator<Item = &Entry> {
+        let bare = host.without_port();
+        self.entries.iter().filter(move |entry| {
+            let hosts = &entry.line.hosts;
+            hosts.include(host) || bare.as_ref().is_some_and(|bare| hosts.include(bare))
+        })
     }
 
     fn has_hashed_names(&self) -> bool {

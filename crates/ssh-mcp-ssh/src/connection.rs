@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{Config, Handle, Msg};
-use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
 use ssh_mcp_core::target::{Algorithms, Compression, Keepalive};
@@ -137,10 +136,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
     };
     let usual = Preferred::default();
     let Algorithms { kex, ciphers: named_ciphers, macs, host_keys } = &terms.algorithms;
-    let keys: Vec<Algorithm> = match host_keys {
-        Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-        None => trust.preferred(),
-    };
+    let (keys, certificates) = trust.preferred(host_keys.as_deref());
     let kex = match kex {
         Some(names) => {
             // Not algorithms but what is announced beside them.
@@ -154,8 +150,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         key: keys.into(),
         kex,
         mac: macs.as_deref().map_or_else(|| usual.mac.clone(), |names| named(names).into()),
-        // Certificates would be shown instead of keys, and nobody here could judge them.
-        host_key_certificates: (&[]).into(),
+        host_key_certificates: certificates.into(),
         cipher: named_ciphers.as_deref().map_or_else(|| ciphers().into(), |names| named(names).into()),
         compression: compression.into(),
     };

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 
+use crate::pattern;
+
 /// The name a host is looked up and learnt under, in lower case (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 ///
 /// *Invariant:* holds no byte that could end a field or a line, or that a reader would take for a pattern, a marker, a
@@ -48,6 +50,12 @@ impl HostName {
     /// The name as it stands in the file.
     pub fn as_str(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a principal of a host certificate names this host: the port does not count, `*` and `?` do.
+    pub fn is_principal(&self, principal: &str) -> bool {
+        let name = self.bare.as_ref().unwrap_or(&self.name);
+        pattern::matches(principal.to_ascii_lowercase().as_bytes(), name.as_bytes())
     }
 
     /// The name without its port, where it has one: OpenSSH falls back to it for a host not known under its port.

@@ -148,6 +148,7 @@ impl Login {
             agent: None,
             expiry,
             reuse: Reuse::Auto,
+            accepted: Vec::new(),
         })
     }
 
