@@ -73,6 +73,7 @@ fn main() {
         }
         if run("config") {
             config::resolve();
+            config::judge();
         }
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),

@@ -58,7 +58,8 @@ impl Trust {
             .map_err(|cause| error::failed(format!("{name}: {cause}"), Transience::Permanent))?;
         let global = global_files.as_deref().unwrap_or(global);
         let files: Vec<PathBuf> = user_files.iter().chain(global).cloned().collect();
-        let known = blocking(move || KnownHosts::read_all(files)).await?;
+        let about = host.clone();
+        let known = blocking(move || KnownHosts::read_about(files, &about)).await?;
         let learn_into = user_files.first().cloned();
         let known = match (known, *policy) {
             (Ok(known), _) => known,
