@@ -4,11 +4,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// A host and port as written in a call: `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {
     /// Host name or IP literal, without brackets.
     pub host: String,
@@ -312,8 +312,24 @@ pub enum HostKeyPolicy {
     DangerAcceptAny,
     /// Learn an unknown key and report it; refuse a changed one.
     AcceptNew,
+    /// Learn an unknown key that the user has accepted; refuse any other.
+    Ask,
     /// Refuse it.
     Strict,
+}
+
+/// The key a host shows, where nothing is known of the host: what a user is asked about, and what is accepted if the
+/// answer is yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownKey {
+    /// The name it is looked up and learnt by, as it stands in `known_hosts`: `host`, `[host]:port` or an alias.
+    pub name: String,
+    /// Where it was shown.
+    pub address: Address,
+    /// Algorithm name as in `known_hosts`.
+    pub algorithm: String,
+    /// `SHA256:` and the hash in unpadded base64.
+    pub fingerprint: String,
 }
 
 /// Whether zlib is offered to the server.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use openssh_files::config::AlgorithmKind;
 use russh::client::{Config, Handle, Msg};
-use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
 use ssh_mcp_core::target::{Algorithms, Compression, Keepalive, Lendings};
@@ -147,10 +146,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
     };
     let usual = Preferred::default();
     let Algorithms { kex, ciphers: named_ciphers, macs, host_keys } = &terms.algorithms;
-    let keys: Vec<Algorithm> = match host_keys {
-        Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-        None => trust.preferred(),
-    };
+    let (keys, certificates) = trust.preferred(host_keys.as_deref());
     // What russh would offer leaves out what OpenSSH's client offers, and with it servers that have nothing else.
     let kex = named_or_usual::<russh::kex::Name>(kex.as_deref(), AlgorithmKind::Kex);
     // Not algorithms but what is announced beside them.
@@ -160,8 +156,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         key: keys.into(),
         kex: kex.into_iter().chain(markers).collect(),
         mac: named_or_usual(macs.as_deref(), AlgorithmKind::Macs).into(),
-        // Certificates would be shown instead of keys, and nobody here could judge them.
-        host_key_certificates: (&[]).into(),
+        host_key_certificates: certificates.into(),
         cipher: named_ciphers.as_deref().map_or_else(|| ciphers().into(), |names| named(names).into()),
         compression: compression.into(),
     };

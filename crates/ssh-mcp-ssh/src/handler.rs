@@ -11,7 +11,7 @@ use russh::compression::Compression;
 use russh::keys::agent::AgentSessionBinding;
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
-use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, LinkLost, Transience};
+use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, LinkLost};
 use ssh_mcp_core::target_names;
 use ssh_mcp_core::text::remote_words;
 use tokio_util::sync::CancellationToken;
@@ -157,13 +157,8 @@ impl Handler for Client {
     type Error = HandshakeError;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, HandshakeError> {
-        if shown.certificate().is_some() {
-            let unasked = "the server shows a host certificate nobody asked for";
-            return Err(HandshakeError::HostKey(error::failed(unasked, Transience::Permanent)));
-        }
-        let key = shown.public_key();
-        let report = self.trust.judge(&key).await.map_err(HandshakeError::HostKey)?;
-        let _ = self.watch().shown.set((key, report));
+        let report = self.trust.judge(shown).await.map_err(HandshakeError::HostKey)?;
+        let _ = self.watch().shown.set((shown.public_key(), report));
         Ok(true)
     }
 

@@ -76,22 +76,22 @@ impl Origin {
 pub(crate) async fn reach(request: &ConnectRequest, global: &[PathBuf]) -> Result<Reached, ConnectError> {
     let mut jumps: Vec<Arc<Connection>> = Vec::new();
     for hop in &request.via {
-        let reached = reach_hop(hop, jumps.clone(), request.timeout, global)
+        let reached = reach_hop(hop, jumps.clone(), request, global)
             .await
             .map_err(|error| ConnectError::Jump { host: hop.target.clone(), error: Box::new(error) })?;
         jumps.push(Arc::new(reached.connection));
     }
-    reach_hop(&request.hop, jumps, request.timeout, global).await
+    reach_hop(&request.hop, jumps, request, global).await
 }
 
 async fn reach_hop(
     hop: &Hop,
     jumps: Vec<Arc<Connection>>,
-    limit: Duration,
+    request: &ConnectRequest,
     global: &[PathBuf],
 ) -> Result<Reached, ConnectError> {
     let Hop { target, credentials, wire, .. } = hop;
-    let trust = Trust::from_files(hop, global).await?;
+    let trust = Trust::from_files(hop, &request.accepted, global).await?;
     let open = async {
         if let (true, Some(program)) = (jumps.is_empty(), &wire.program) {
             let origin = Origin::Program(program.clone());
@@ -99,7 +99,7 @@ async fn reach_hop(
             return Ok((origin, socket, took));
         }
         if jumps.is_empty() {
-            let dialled = dial::dial(&target.address, wire, limit).await?;
+            let dialled = dial::dial(&target.address, wire, request.timeout).await?;
             let origin = Origin::Address(dialled.reached, wire.bind_address.clone());
             return Ok((origin, Socket::Tcp(dialled.socket), dialled.took));
         }

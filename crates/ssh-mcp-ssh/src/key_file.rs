@@ -1,12 +1,17 @@
 //! Private keys from files: OpenSSH, PKCS#8, PEM (PKCS#1, SEC1) and PuTTY, encrypted or not.
 
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(unix)]
+use openssh_files::config::refuse_foreign_eyes;
 use russh::keys::{self, Algorithm, Certificate, PrivateKey, PublicKey, ssh_key};
 use ssh_mcp_core::port::ssh::ConnectError;
 use ssh_mcp_core::target::{Credentials, KeyFile, Need, Secret};
+#[cfg(unix)]
+use ssh_mcp_core::target_names;
 use ssh_mcp_core::text::remote_words;
 use zeroize::Zeroizing;
 
@@ -85,14 +90,14 @@ fn public_half(path: &Path) -> Option<PublicKey> {
         own.and_then(|text| PrivateKey::from_openssh(&*text).ok()).map(|key| key.public_key().clone());
     shown.or_else(|| {
         [with_suffix(path, ".pub").as_path(), path].into_iter().find_map(|file| {
-            let text = std::fs::read_to_string(file).ok()?;
+            let (text, _) = content(file).ok()?;
             PublicKey::from_openssh(text.trim()).ok()
         })
     })
 }
 
 fn read_certificate(path: &Path) -> Result<Certificate, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let (text, _) = content(path).map_err(|error| error.to_string())?;
     Certificate::from_openssh(text.trim()).map_err(|error| format!("it cannot be read: {error}"))
 }
 
@@ -103,13 +108,16 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => Zeroizing::new(text),
+    let (text, metadata) = match content(path) {
+        Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             return Err("it is not a private key".to_owned());
         }
         Err(error) => return Err(error.to_string()),
     };
+    if !is_public(&text) {
+        refuse_open(path, &metadata)?;
+    }
     // A pass phrase for a key that needs none is not looked at, as OpenSSH does; not every decoder leaves it alone.
     let needed = passphrase.filter(|_| is_encrypted(&text)).map(Secret::reveal);
     let key = keys::decode_secret_key(&text, needed).map_err(|error| cause(&text, passphrase, &error))?;
@@ -123,6 +131,31 @@ fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, String> 
     }
 }
 
+/// The text of a file, and what is known of that very file.
+fn content(path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    // Enough at once: growing would leave copies behind that nobody wipes.
+    let length = usize::try_from(metadata.len().min(LONGEST)).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok((text, metadata))
+}
+
+#[cfg(unix)]
+fn refuse_open(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    refuse_foreign_eyes(path, metadata, rustix::process::getuid().as_raw()).map_err(|error| {
+        let mode = format_args!("{:04o}", error.mode);
+        tracing::warn!(target: target_names::AUTH, %mode, "a private key is passed over: others may read it");
+        error.to_string()
+    })
+}
+
+#[cfg(not(unix))]
+fn refuse_open(_: &Path, _: &Metadata) -> Result<(), String> {
+    Ok(())
+}
+
 /// The libraries below name the layer that gave up, not the reason; the reason is found from what was given.
 fn cause(text: &str, passphrase: Option<&Secret>, error: &keys::Error) -> String {
     if matches!(error, keys::Error::KeyIsEncrypted | keys::Error::SshKey(ssh_key::Error::Encrypted)) {
@@ -131,7 +164,7 @@ fn cause(text: &str, passphrase: Option<&Secret>, error: &keys::Error) -> String
     let head = text.trim_start();
     let is_private = head.contains("PRIVATE KEY-----") || head.starts_with("PuTTY-User-Key-File-");
     if !is_private {
-        return match head.starts_with("ssh-") || head.starts_with("ecdsa-") || head.starts_with("sk-") {
+        return match is_public(head) {
             true => "it is a public key; the private one is needed".to_owned(),
             false => "it is not a private key in a known format".to_owned(),
         };
@@ -146,9 +179,17 @@ fn cause(text: &str, passphrase: Option<&Secret>, error: &keys::Error) -> String
     }
 }
 
+fn is_public(text: &str) -> bool {
+    let head = text.trim_start();
+    head.starts_with("ssh-") || head.starts_with("ecdsa-") || head.starts_with("sk-")
+}
+
 fn is_encrypted(text: &str) -> bool {
     // OpenSSH's own format says it in binary; what failed with a `Crypto` error there is encrypted.
     text.contains("ENCRYPTED")
         || text.contains("BEGIN OPENSSH PRIVATE KEY")
         || text.lines().any(|line| line.starts_with("Encryption: ") && !line.ends_with(": none"))
 }
+
+/// Far above any key.
+const LONGEST: u64 = 1 << 20;

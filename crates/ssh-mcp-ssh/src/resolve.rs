@@ -424,8 +424,8 @@ impl Journey<'_> {
 
 fn policy(checking: HostKeyChecking) -> HostKeyPolicy {
     match checking {
-        // Nobody can be asked.
-        HostKeyChecking::Yes | HostKeyChecking::Ask => HostKeyPolicy::Strict,
+        HostKeyChecking::Yes => HostKeyPolicy::Strict,
+        HostKeyChecking::Ask => HostKeyPolicy::Ask,
         HostKeyChecking::AcceptNew => HostKeyPolicy::AcceptNew,
         HostKeyChecking::No => HostKeyPolicy::DangerAcceptAny,
     }

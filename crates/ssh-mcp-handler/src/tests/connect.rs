@@ -14,7 +14,7 @@ use ssh_mcp_core::{
 use ssh_mcp_testkit::host::{ScriptedHost, Seen};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{Rig, settings};
+use super::rig::{Rig, completed, settings};
 use crate::call::{self, Request};
 
 fn to_example() -> Value {
@@ -193,7 +193,7 @@ async fn a_call_that_is_called_off_stops_connecting() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         cancelled.cancel();
     });
-    assert_eq!(result.unwrap().is_error, Some(true));
+    assert_eq!(completed(result.unwrap()).is_error, Some(true));
     assert!(rig.shared.engine.clock().now() < Duration::from_secs(2));
     assert!(rig.shared.engine.registries().sessions.is_empty());
 }

@@ -99,7 +99,7 @@ fn what_a_call_shows_is_for_the_last_host() {
 
 #[test]
 fn a_check_is_never_weaker_than_the_operator_wants() {
-    use HostKeyPolicy::{AcceptNew, DangerAcceptAny, Strict};
+    use HostKeyPolicy::{AcceptNew, Ask, DangerAcceptAny, Strict};
     let policy = |setting, said: &str, asked| {
         let call = TargetAsk {
             host_key_policy: asked,
@@ -115,7 +115,11 @@ fn a_check_is_never_weaker_than_the_operator_wants() {
     assert_eq!(policy(DangerAcceptAny, "", Some(DangerAcceptAny)), DangerAcceptAny);
     // The user's own file is the operator's word.
     assert_eq!(policy(Strict, "StrictHostKeyChecking no", None), DangerAcceptAny);
-    assert_eq!(policy(AcceptNew, "StrictHostKeyChecking ask", Some(DangerAcceptAny)), Strict);
+    assert_eq!(policy(AcceptNew, "StrictHostKeyChecking ask", Some(DangerAcceptAny)), Ask);
+    assert_eq!(policy(AcceptNew, "", Some(Ask)), Ask);
+    assert_eq!(policy(Ask, "", Some(AcceptNew)), Ask);
+    assert_eq!(policy(Strict, "", Some(Ask)), Strict);
+    assert_eq!(policy(Strict, "StrictHostKeyChecking ask", None), Ask);
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Bench {
         let defaults = Defaults { known_hosts: folder.path().join("known_hosts"), ..defaults() };
         let mut hop = defaults.hop(Target { address, username: "u".to_owned() }, credentials);
         hop.lendings = Lendings { variables: Vec::new(), agent };
-        let request = ConnectRequest { via: Vec::new(), hop, timeout: LIMIT };
+        let request = ConnectRequest { via: Vec::new(), hop, timeout: LIMIT, accepted: Vec::new() };
         let connector = RusshConnector::new().with_global_known_hosts(Vec::new());
         let Connected { link, .. } = connector.connect(&request).await.unwrap();
         Self { link, server: handle.await.unwrap(), _folder: folder, _serving: serving }

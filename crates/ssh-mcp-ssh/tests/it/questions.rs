@@ -99,7 +99,8 @@ async fn log_in(rounds: &[&[Question]], is_endless: bool) -> (Result<(), Connect
         Credentials { password: Some(Secret::new(SECRET.to_owned())), ..Credentials::default() };
     let defaults = Defaults { known_hosts: folder.path().join("known_hosts"), ..defaults() };
     let hop = defaults.hop(target, credentials);
-    let request = ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(20) };
+    let request =
+        ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(20), accepted: Vec::new() };
     let connector = RusshConnector::new().with_global_known_hosts(Vec::new());
     let serving = async {
         let (socket, _) = listener.accept().await.unwrap();

@@ -156,6 +156,7 @@ impl Login {
             agent: None,
             expiry,
             reuse: Reuse::Auto,
+            accepted: Vec::new(),
         })
     }
 
