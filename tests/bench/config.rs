@@ -1,6 +1,7 @@
-//! A host resolved against a long configuration: ours beside `ssh -G`.
+//! A host resolved against a long configuration, and looked up in a long `known_hosts`: ours beside OpenSSH's own programs.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -58,4 +59,45 @@ pub(crate) fn resolve() {
     );
     row(&format!("{what}, read and resolved"), &millis(reading + resolving), "-", None, "<= 2 ms");
     row(&format!("{what}, resolved once read"), &millis(resolving), "-", None, "-");
+}
+
+const HOSTS: usize = 20_000;
+
+/// A file as OpenSSH hashes it. The key is the same everywhere, because nobody compares it.
+fn many_hosts(folder: &Path) -> PathBuf {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcI";
+    let text: String = (0..HOSTS).map(|host| format!("host{host}.example {key}\n")).collect();
+    let file = folder.join("known_hosts");
+    fs::write(&file, text).unwrap();
+    let hashed = Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&file).output().unwrap();
+    assert!(hashed.status.success(), "{hashed:?}");
+    file
+}
+
+/// What a connection to a host that is not known costs: each line has to be looked at, under two names with a port.
+pub(crate) fn judge() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = many_hosts(folder.path());
+    for (port, name) in [("22", "stranger.example"), ("2222", "[stranger.example]:2222")] {
+        let measured =
+            Command::new(binary("examples/judge")).arg(&file).args(["stranger.example", port]).output();
+        let measured = String::from_utf8(measured.unwrap().stdout).unwrap();
+        let micros: Vec<u64> = measured.split_whitespace().map(|micros| micros.parse().unwrap()).collect();
+        let [reading, judging, learning] = micros[..] else { panic!("three figures: {measured:?}") };
+        let mut peer = Vec::new();
+        for _ in 0..11 {
+            let mut find = Command::new("ssh-keygen");
+            find.args(["-F", "host19999.example", "-f"])
+                .arg(&file)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            peer.push(timed(find));
+        }
+        let peer = at(&mut peer, 0.5);
+        let judged = Duration::from_micros(reading + judging);
+        let what = format!("{name} in 20,000 hashed lines of known_hosts");
+        let judge = format!("{what}, judged (peer: `ssh-keygen -F`)");
+        row(&judge, &millis(judged), &millis(peer), ratio(judged, peer), "<= 20 ms");
+        row(&format!("{what}, learnt"), &millis(Duration::from_micros(learning)), "-", None, "-");
+    }
 }

@@ -76,6 +76,7 @@ fn main() {
         }
         if run("config") {
             config::resolve();
+            config::judge();
         }
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),

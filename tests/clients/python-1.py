@@ -33,13 +33,18 @@ async def connected(target):
             case types.ResourceListChangedNotification():
                 bells.ring(None)
 
+    user = story.User()
+
+    async def ask(context, params):
+        return types.ElicitResult(**user.decide(params.message))
+
     if story.TRANSPORT == "stdio":
         streams = stdio_client(StdioServerParameters(command=target, env={"HOME": os.environ["HOME"]}))
     else:
         streams = streamable_http_client(target)
     async with (
         streams as (incoming, outgoing, *_),
-        ClientSession(incoming, outgoing, message_handler=hear) as session,
+        ClientSession(incoming, outgoing, message_handler=hear, elicitation_callback=ask) as session,
     ):
         hello = await session.initialize()
 
@@ -74,7 +79,8 @@ async def connected(target):
                 await session.unsubscribe_resource(AnyUrl(uri))
 
         yield story.Client(
-            hello.protocolVersion, tools, call, read, listed, prompts, prompt, complete, subscription, bells, McpError
+            hello.protocolVersion, tools, call, read, listed, prompts, prompt, complete, subscription, bells, user,
+            McpError,
         )
 
 

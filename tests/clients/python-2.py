@@ -31,9 +31,14 @@ async def connect(target):
             case types.ResourceListChangedNotification():
                 bells.ring(None)
 
+    user = story.User()
+
+    async def ask(context, params):
+        return types.ElicitResult(**user.decide(params.message))
+
     if story.TRANSPORT == "stdio":
         target = StdioServerParameters(command=target, env={"HOME": os.environ["HOME"]})
-    async with mcp.Client(target, mode=story.MODE, message_handler=hear) as client:
+    async with mcp.Client(target, mode=story.MODE, message_handler=hear, elicitation_callback=ask) as client:
 
         async def tools():
             return [wire(tool) for tool in (await client.list_tools()).tools]
@@ -77,7 +82,7 @@ async def connect(target):
 
         yield story.Client(
             client.protocol_version, tools, call, read, listed, prompts, prompt, complete, subscription, bells,
-            mcp.MCPError, LARGEST,
+            user, mcp.MCPError, LARGEST,
         )
 
 

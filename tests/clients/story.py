@@ -58,6 +58,19 @@ class Bells:
         return changed
 
 
+class User:
+    """Who sits at a client and is asked about host keys."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.trusts = False
+
+    def decide(self, message: str) -> dict:
+        """What is said to a question, as the fields of an elicitation's result."""
+        self.asked.append(message)
+        return {"action": "accept", "content": {"trust": True}} if self.trusts else {"action": "decline"}
+
+
 @dataclass
 class Client:
     """A connected client: results and contents as JSON objects, in the names of the wire."""
@@ -76,6 +89,7 @@ class Client:
     subscription: Callable[[str | None], AbstractAsyncContextManager[Changed]]
     # Notifications of the connection itself.
     bells: Bells
+    user: User
     # What a failed read raises, with `error.code`.
     error: type[Exception]
     # Bytes that a read may ask for, where the client takes no more.
@@ -236,6 +250,19 @@ class Story:
         assert answer["status"] == "ok", answer
         assert answer["host_key"]["fingerprint"] == host["host_key_fingerprint"], answer
         self.session = answer["session_id"]
+
+    async def an_unknown_host_key_is_put_to_the_user(self) -> None:
+        host, user = self.host, self.client.user
+        known = os.path.join(os.environ["HOME"], f"known-{uuid.uuid4()}")
+        login = {"target": f"{host['user']}@{host['address']}", "password": host["password"], "ssh_config_file": "none"}
+        asking = login | {"known_hosts_file": known, "strict_host_key_checking": "ask", "reuse": "force_new"}
+        refused = await self.client.refused("HOST_KEY_UNKNOWN", "ssh_connect", **asking)
+        assert "does not trust" in refused["detail"], refused
+        assert not os.path.exists(known) and host["host_key_fingerprint"] in user.asked[0], user.asked
+        user.trusts = True
+        opened = await self.client.ok("ssh_connect", **asking)
+        assert (opened["host_key"]["status"], len(user.asked)) == ("learnt", 2), (opened, user.asked)
+        await self.client.ok("ssh_disconnect", session_id=opened["session_id"])
 
     async def a_command_runs(self) -> None:
         command = "printf 'out\\n'; printf 'err\\n' >&2; exit 3"

@@ -197,6 +197,22 @@ impl McpClient {
         self.heard.find(|state| look(&state.notifications)).await
     }
 
+    /// From now on the user says this to every question (`elicitation/create`), or nothing; before, the client answers no
+    /// requests at all.
+    pub(crate) fn answer_questions(&self, answer: UserSays) {
+        self.heard.state().user = Some(answer);
+    }
+
+    /// Waits for the `nth` question (from 0), a whole request.
+    pub(crate) async fn question(&self, nth: usize) -> Value {
+        self.heard.find(|state| state.questions.get(nth).cloned()).await
+    }
+
+    /// How often the user was asked.
+    pub(crate) fn questions(&self) -> usize {
+        self.heard.state().questions.len()
+    }
+
     /// Stops reading the child's standard output, after one more line at most.
     pub(crate) fn stop_reading(&self) {
         self.reads.send_replace(false);
@@ -294,6 +310,15 @@ impl ToolAnswer {
     }
 }
 
+/// What the user of a client says to a question.
+#[derive(Debug, Clone)]
+pub(crate) enum UserSays {
+    /// This result.
+    This(Value),
+    /// Nothing, for now.
+    Nothing,
+}
+
 /// A request on its way.
 pub(crate) struct Pending {
     id: i64,
@@ -384,6 +409,8 @@ struct HeardState {
     pending: HashMap<i64, oneshot::Sender<Result<Value, RpcError>>>,
     notifications: Vec<Value>,
     strays: Vec<Value>,
+    questions: Vec<Value>,
+    user: Option<UserSays>,
     log: Vec<String>,
     /// Standard output has ended: nothing will be answered any more.
     ended: bool,
@@ -417,12 +444,21 @@ impl Heard {
             .unwrap_or_else(|_| panic!("nothing of the kind came; log:\n{}", self.state().log.join("\n")))
     }
 
-    /// Takes one message in; a request of the server is answered, with an error unless it is a ping.
+    /// Takes one message in; a request of the server is answered, with an error unless it is a ping or a question.
     fn take(&self, message: Value) -> Option<Value> {
         let mut state = self.state();
         let id = message["id"].as_i64();
         let answer = match (message["method"].as_str(), id) {
             (Some("ping"), Some(id)) => Some(json!({"jsonrpc": "2.0", "id": id, "result": {}})),
+            (Some("elicitation/create"), Some(id)) if state.user.is_some() => {
+                state.questions.push(message);
+                match &state.user {
+                    Some(UserSays::This(result)) => {
+                        Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
+                    }
+                    Some(UserSays::Nothing) | None => None,
+                }
+            }
             (Some(_), Some(id)) => {
                 let error = json!({"code": -32601, "message": "this client answers no requests"});
                 Some(json!({"jsonrpc": "2.0", "id": id, "error": error}))

@@ -131,6 +131,24 @@ fn login(server: &OpenSshd) -> Value {
 }
 
 #[test]
+fn a_caller_from_elsewhere_is_not_lent_the_agent_and_no_core_is_dumped() {
+    let token = "0123456789abcdef-token";
+    // The agent that is named need not be there.
+    let env = [("MCP_AUTH_TOKEN", token), ("SSH_AUTH_SOCK", "/nonexistent/agent")];
+    let product = Product::start(&[], &env);
+    let ask = |token, call| product.call(token, "ssh_connect", call)["code"].clone();
+    let lend = json!({"target": "u@127.0.0.1:1", "forward_agent": true, "max_retries": 0});
+    let by_flag = json!({"target": "u@127.0.0.1:1", "extra_ssh_args": ["-A"], "max_retries": 0});
+    for call in [lend, by_flag] {
+        assert_eq!(ask(Some(token), call.clone()), "INVALID_ARGUMENT", "{call}");
+        assert_eq!(ask(None, call.clone()), "CONNECTION_FAILED", "{call}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", product.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}
+
+#[test]
 fn what_belongs_to_one_token_does_not_exist_for_another() {
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,8 @@
 //! Each test owns its server and its child process. Users: root, because most servers are used as root, and an
 //! ordinary one, because sshd treats root specially.
 
+mod asking;
+mod certificates;
 mod endings;
 mod hostile;
 mod legacy;
@@ -13,6 +15,7 @@ mod push;
 mod shells;
 mod targets;
 mod variants;
+mod ways_in;
 
 use serde_json::{Value, json};
 

@@ -106,6 +106,12 @@ impl Web {
         self.send("POST", &headers, Some(&body)).await
     }
 
+    /// Answers a request of the server.
+    pub(crate) async fn reply(&self, request: &Value, result: Value) {
+        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
+        assert_eq!(self.send("POST", "", Some(&reply)).await.status, 202);
+    }
+
     /// A request, and the headers that repeat what is in it.
     fn message(&self, method: &str, mut params: Value) -> (String, Value) {
         let mut headers = String::new();

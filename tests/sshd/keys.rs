@@ -124,7 +124,7 @@ pub(super) fn client_key(dir: &Path, key: ClientKey) -> PathBuf {
     path
 }
 
-fn keygen(arguments: &[&str], path: &Path) {
+pub(super) fn keygen(arguments: &[&str], path: &Path) {
     let output = Command::new("ssh-keygen")
         .args(["-q", "-C", "ssh-mcp-test"])
         .args(arguments)

@@ -57,6 +57,8 @@ pub(crate) enum PasswordLogin {
 pub(crate) enum KeyboardInteractive {
     /// Asks for the password, through PAM.
     ByPam,
+    /// The same, and it asks twice, one round after the other.
+    TwiceByPam,
     /// The method is not offered.
     Off,
 }
@@ -202,6 +204,9 @@ pub(super) fn write_users(dir: &Path, password: &str, options: &Options) {
     }
     match options.keyboard_interactive {
         KeyboardInteractive::ByPam => fs::write(etc.join("pam"), PAM_SERVICE).expect("a new file"),
+        KeyboardInteractive::TwiceByPam => {
+            fs::write(etc.join("pam"), format!("{PAM_QUESTION}{PAM_SERVICE}")).expect("a new file");
+        }
         KeyboardInteractive::Off => {}
     }
 }
@@ -212,7 +217,7 @@ pub(super) fn write_config(dir: &Path, port: u16, sshd: &Path, options: &Options
     lines.push(format!("ListenAddress 127.0.0.1:{port}"));
     lines.extend(options.host_keys.iter().map(|key| format!("HostKey {}", key.path(dir).display())));
     let on = |yes: bool| if yes { "yes" } else { "no" };
-    let pam = options.keyboard_interactive == KeyboardInteractive::ByPam;
+    let pam = options.keyboard_interactive != KeyboardInteractive::Off;
     lines.push(format!("UsePAM {}", on(pam)));
     lines.push(format!("KbdInteractiveAuthentication {}", on(pam)));
     lines.push(format!("PasswordAuthentication {}", on(options.password == PasswordLogin::Accepted)));
@@ -278,6 +283,8 @@ const FIXED_LINES: [&str; 9] = [
     "X11Forwarding no",
     "StrictModes yes",
 ];
+
+const PAM_QUESTION: &str = "auth required pam_unix.so\n";
 
 const PAM_SERVICE: &str =
     "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n";

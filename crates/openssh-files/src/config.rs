@@ -72,7 +72,7 @@ pub use resolve::ResolveError;
 pub use resolved::{
     ForwardAgent, HostKeyChecking, IdentityAgent, KeyFile, Offer, Proxy, PubkeyAuthentication, Resolved,
 };
-pub use rights::{Owner, RightsError, refuse_foreign_hands};
+pub use rights::{Owner, RightsError, TooOpenError, refuse_foreign_eyes, refuse_foreign_hands};
 pub use setting::{AddressFamily, AlgorithmKind, AlgorithmList, Operation};
 pub use target::{Target, TargetError};
 pub use tokens::ExpandError;

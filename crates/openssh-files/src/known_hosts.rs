@@ -22,12 +22,14 @@ pub use append::{AppendError, Hashing, Learnt, append};
 pub use key::{HostKey, HostKeyError};
 pub use name::{HostName, HostNameError};
 
-use line::{Hosts, Line, Marker};
+use line::{Hosts, Line, Marker, Subject};
 
-/// What one or more known_hosts files say.
+/// What one or more known_hosts files say, of all hosts or of one.
 #[derive(Debug, Default)]
 pub struct KnownHosts {
     entries: Vec<Entry>,
+    /// Whether any line hides whom it is about.
+    hides_names: bool,
 }
 
 /// What the files say about a host that shows a key.
@@ -57,6 +59,18 @@ pub enum Verdict {
         at: Location,
     },
     /// A line marked `@revoked` names this key for this host: refused under every policy.
+    Revoked(Location),
+}
+
+/// What the files say about a host that shows a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Authority {
+    /// A line marked `@cert-authority` trusts its signer with this host.
+    Trusted(Location),
+    /// No line does: the certificate counts for nothing, its key may still be known.
+    Unknown,
+    /// A line marked `@revoked` names the key or the signer for this host.
     Revoked(Location),
 }
 
@@ -93,13 +107,31 @@ impl KnownHosts {
 
     /// Reads several files as one, the user's first, then the global ones.
     pub fn read_all<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<KnownHosts, ReadError> {
+        KnownHosts::read_each(paths, None)
+    }
+
+    /// The same of one host: lines about others are left out, and nothing can be said of those afterwards.
+    ///
+    /// To be preferred by who has one host in mind. A hashed name costs an HMAC to be looked at, which is done here, once
+    /// for each line; and the keys of the others need not be decoded.
+    pub fn read_about<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+        host: &HostName,
+    ) -> Result<KnownHosts, ReadError> {
+        KnownHosts::read_each(paths, Some(&Names::of(host)))
+    }
+
+    fn read_each<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+        only: Option<&Names>,
+    ) -> Result<KnownHosts, ReadError> {
         let mut known = KnownHosts::default();
         for path in paths {
             let path = path.as_ref();
             let opened =
                 check_kind(path).and_then(|()| File::open(path).map_err(|source| io_error(path, source)));
             match opened {
-                Ok(file) => known.add(path, &content(&file, path)?),
+                Ok(file) => known.add(path, &content(&file, path)?, only),
                 Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -110,7 +142,14 @@ impl KnownHosts {
     /// Reads the text of a file; `path` is only what locations will name.
     pub fn parse(path: impl AsRef<Path>, text: &[u8]) -> KnownHosts {
         let mut known = KnownHosts::default();
-        known.add(path.as_ref(), text);
+        known.add(path.as_ref(), text, None);
+        known
+    }
+
+    /// The same of one host, as [`read_about`](Self::read_about).
+    fn parse_about(path: &Path, text: &[u8], host: &HostName) -> KnownHosts {
+        let mut known = KnownHosts::default();
+        known.add(path, text, Some(&Names::of(host)));
         known
     }
 
@@ -138,6 +177,30 @@ impl KnownHosts {
             Some(bare) if !self.entries_of(host).any(is_listed) => self.key_types_by_name(&bare),
             Some(_) | None => self.key_types_by_name(host),
         }
+    }
+
+    /// What the files say about `host` showing a certificate for `key` that `signer` has signed. Whether the certificate
+    /// itself is good is not looked at.
+    ///
+    /// A host on a port of its own is looked up under both of its names.
+    pub fn authority(&self, host: &HostName, key: &HostKey, signer: &HostKey) -> Authority {
+        let mut trusted = None;
+        for entry in self.entries_of_either(host) {
+            let Line { marker, key: listed, .. } = &entry.line;
+            match marker {
+                Marker::Revoked if listed == key || listed == signer => {
+                    return Authority::Revoked(entry.location());
+                }
+                Marker::CertAuthority if listed == signer => trusted = trusted.or(Some(entry)),
+                Marker::Revoked | Marker::CertAuthority | Marker::HostKey => {}
+            }
+        }
+        trusted.map_or(Authority::Unknown, |entry| Authority::Trusted(entry.location()))
+    }
+
+    /// Whether anybody is trusted to certify keys of `host`: to be asked before certificates are asked for.
+    pub fn has_authority(&self, host: &HostName) -> bool {
+        self.entries_of_either(host).any(|entry| entry.line.marker == Marker::CertAuthority)
     }
 
     fn verdict_by_name(&self, host: &HostName, key: &HostKey) -> Verdict {
@@ -184,16 +247,38 @@ impl KnownHosts {
         self.entries.iter().filter(|entry| entry.line.hosts.include(host))
     }
 
-    fn has_hashed_names(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry.line.hosts, Hosts::Hashed(_)))
+    /// Under its name, and under the one without its port.
+    fn entries_of_either(&self, host: &HostName) -> impl Iterator<Item = &Entry> {
+        let names = Names::of(host);
+        self.entries.iter().filter(move |entry| names.are_in(&entry.line.hosts))
     }
 
-    fn add(&mut self, path: &Path, text: &[u8]) {
+    fn add(&mut self, path: &Path, text: &[u8], only: Option<&Names>) {
         let file: Arc<Path> = path.into();
-        let lines = text.split(|&byte| byte == b'\n').zip(1..);
-        self.entries.extend(lines.filter_map(|(text, number)| {
-            Some(Entry { line: Line::parse(text)?, file: Arc::clone(&file), number })
-        }));
+        for (text, number) in text.split(|&byte| byte == b'\n').zip(1..) {
+            let Some(subject) = Subject::parse(text) else { continue };
+            self.hides_names |= matches!(subject.hosts, Hosts::Hashed(_));
+            let is_wanted = only.is_none_or(|names| names.are_in(&subject.hosts));
+            if let Some(line) = is_wanted.then(|| subject.into_line()).flatten() {
+                self.entries.push(Entry { line, file: Arc::clone(&file), number });
+            }
+        }
+    }
+}
+
+/// The names a host may stand under.
+struct Names {
+    own: HostName,
+    bare: Option<HostName>,
+}
+
+impl Names {
+    fn of(host: &HostName) -> Self {
+        Self { own: host.clone(), bare: host.without_port() }
+    }
+
+    fn are_in(&self, hosts: &Hosts) -> bool {
+        hosts.include_any(std::iter::once(&self.own).chain(&self.bare))
     }
 }
 

@@ -4,11 +4,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// A host and port as written in a call: `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {
     /// Host name or IP literal, without brackets.
     pub host: String,
@@ -118,21 +118,25 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a session may show to be let in; each one given is tried, in the order keys, password, agent.
+/// What a session may show to be let in, and in which order.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// Private key files on this machine, in the order they are tried.
     pub key_files: Vec<KeyFile>,
+    /// Certificates for keys of these files or of the agent; where none is named, those that lie beside the key files.
+    pub certificate_files: Vec<PathBuf>,
     /// Opens the key files that are encrypted.
     pub key_passphrase: Option<Secret>,
-    /// Answers password authentication, and keyboard-interactive when a single hidden prompt is asked.
+    /// Answers password authentication, and hidden prompts of keyboard-interactive.
     pub password: Option<Secret>,
     /// The socket of a running agent (`SSH_AUTH_SOCK`).
     pub agent_socket: Option<PathBuf>,
     /// Which keys of the agent are tried.
     pub agent_keys: AgentKeys,
-    /// Which methods are tried at all.
-    pub methods: Methods,
+    /// What is tried at all, one after the other.
+    pub order: Order,
+    /// By what keys may sign, in the words of the protocol; `None` is everything but SHA-1.
+    pub signatures: Option<Vec<String>>,
 }
 
 impl Credentials {
@@ -170,20 +174,27 @@ pub enum AgentKeys {
     OfKeyFiles,
 }
 
-/// Which methods of RFC 4252 are tried.
+/// What can be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Methods {
-    /// Keys, of files and of the agent.
-    pub publickey: bool,
+pub enum Means {
+    /// Certificates, and keys that are named by a file; an agent may sign for them.
+    NamedKeys,
     /// The password.
-    pub password: bool,
-    /// The password, as the answer to a question.
-    pub keyboard_interactive: bool,
+    Password,
+    /// The password, as the answer to questions.
+    KeyboardInteractive,
+    /// The agent's other keys.
+    AgentKeys,
 }
 
-impl Default for Methods {
+/// What is tried, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order(pub Vec<Means>);
+
+impl Default for Order {
+    /// Keys that somebody named, the password by either door, then whatever the agent holds.
     fn default() -> Self {
-        Self { publickey: true, password: true, keyboard_interactive: true }
+        Self(vec![Means::NamedKeys, Means::Password, Means::KeyboardInteractive, Means::AgentKeys])
     }
 }
 
@@ -200,6 +211,17 @@ pub struct Hop {
     pub host_keys: HostKeys,
     /// How the connection is made and kept.
     pub wire: Wire,
+    /// What every channel of a session there begins with.
+    pub lendings: Lendings,
+}
+
+/// What a session lends to the programs it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lendings {
+    /// Variables, of which the server takes those it likes.
+    pub variables: Vec<(String, String)>,
+    /// The socket of the agent that may be asked from there.
+    pub agent: Option<PathBuf>,
 }
 
 /// How a host's key is judged.
@@ -226,8 +248,19 @@ pub struct Wire {
     pub family: Family,
     /// The local address to connect from.
     pub bind_address: Option<String>,
+    /// The program that is spoken through in place of a connection of our own.
+    pub program: Option<Program>,
     /// What is offered in the key exchange, where the usual does not serve.
     pub algorithms: Algorithms,
+}
+
+/// A program whose input and output lead to a host (`ProxyCommand`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The shell that runs it.
+    pub shell: PathBuf,
+    /// Its command line.
+    pub line: String,
 }
 
 /// Which addresses of a name are tried.
@@ -263,6 +296,10 @@ pub struct Route {
     pub via: Vec<Target>,
     /// The name the host's key is looked up by.
     pub host_key_name: Option<String>,
+    /// The command line of the program that leads there.
+    pub program: Option<String>,
+    /// What programs there are lent.
+    pub lendings: Lendings,
 }
 
 /// What to do with a host key that is not known (OpenSSH's `StrictHostKeyChecking`).
@@ -275,8 +312,24 @@ pub enum HostKeyPolicy {
     DangerAcceptAny,
     /// Learn an unknown key and report it; refuse a changed one.
     AcceptNew,
+    /// Learn an unknown key that the user has accepted; refuse any other.
+    Ask,
     /// Refuse it.
     Strict,
+}
+
+/// The key a host shows, where nothing is known of the host: what a user is asked about, and what is accepted if the
+/// answer is yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownKey {
+    /// The name it is looked up and learnt by, as it stands in `known_hosts`: `host`, `[host]:port` or an alias.
+    pub name: String,
+    /// Where it was shown.
+    pub address: Address,
+    /// Algorithm name as in `known_hosts`.
+    pub algorithm: String,
+    /// `SHA256:` and the hash in unpadded base64.
+    pub fingerprint: String,
 }
 
 /// Whether zlib is offered to the server.

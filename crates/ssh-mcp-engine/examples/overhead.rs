@@ -210,6 +210,7 @@ async fn main() {
         agent: None,
         expiry: Expiry::Never,
         reuse: Reuse::ForceNew,
+        accepted: Vec::new(),
     };
     let Ok(ConnectAnswer::Connected { session, .. }) = engine.connect(&owner, ask, &|_, _| {}).await else {
         return;

@@ -16,7 +16,7 @@ use ssh_mcp_core::{
     quota::{Place, Quota},
     registry::{Expiry, Health, HealthWord, Session, SessionSpec},
     retry,
-    target::{Hop, HostKeyPolicy, Route, Target},
+    target::{Hop, HostKeyPolicy, Route, ShownKey, Target},
     target_names,
 };
 
@@ -45,6 +45,8 @@ pub struct Connect {
     pub expiry: Expiry,
     /// What to do with sessions that lead to the same place.
     pub reuse: Reuse,
+    /// Host keys the user has accepted.
+    pub accepted: Vec<ShownKey>,
 }
 
 /// Where to.
@@ -231,6 +233,7 @@ impl Engine {
                 via: way.via.clone(),
                 hop: way.hop.clone(),
                 timeout: left.map_or(timeout, |left| left.min(timeout)),
+                accepted: ask.accepted.clone(),
             };
             let error = match self.ports.connector.connect(&request).await {
                 Ok(connected) => return Ok((connected, attempts)),
@@ -321,6 +324,15 @@ fn route(way: &Resolved) -> Route {
     Route {
         via: way.via.iter().map(|hop| hop.target.clone()).collect(),
         host_key_name: way.hop.host_key_name.clone(),
+        program: way
+            .via
+            .first()
+            .unwrap_or(&way.hop)
+            .wire
+            .program
+            .as_ref()
+            .map(|program| program.line.clone()),
+        lendings: way.hop.lendings.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CallToolResult, ErrorData, JsonObject};
+use rmcp::model::{CallToolResponse, CallToolResult, ErrorData, JsonObject};
 use ssh_mcp_core::target_names;
 
 use crate::{
@@ -44,17 +44,20 @@ pub(crate) async fn call(
     cx: &Cx,
     keys: &Idempotency,
     request: Request<'_>,
-) -> Result<CallToolResult, ErrorData> {
+) -> Result<CallToolResponse, ErrorData> {
     let entry = match cx.catalogue.find(request.tool) {
         Ok(entry) => entry,
-        Err(NoTool::LeftOut(face, failure)) => return Ok(face.error(*failure, cx.catalogue.form())),
+        Err(NoTool::LeftOut(face, failure)) => return Ok(face.error(*failure, cx.catalogue.form()).into()),
         Err(NoTool::Unknown) => {
             let name = ssh_mcp_core::text::cut(request.tool, 80).into_owned();
             return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));
         }
     };
     let tool = entry.face.name();
-    let refused = |failure: Failure| entry.face.error(failure, cx.catalogue.form());
+    let refused = |failure: Failure| CallToolResponse::from(entry.face.error(failure, cx.catalogue.form()));
+    if let Err(failure) = cx.asking.check() {
+        return Ok(refused(failure));
+    }
     let key = match (entry.row.key, request.key) {
         (Key::Ignored, _) | (Key::Honoured, None) => None,
         (Key::Honoured, Some(value)) => match value.as_str() {
@@ -72,11 +75,14 @@ pub(crate) async fn call(
     };
     match keys.claim(&cx.owner, tool, key, &request.arguments, cx.engine.clock().now()) {
         Claim::Refuse(failure) => Ok(refused(failure)),
-        Claim::Replay(result) => Ok(CallToolResult::clone(&result)),
+        Claim::Replay(result) => Ok(CallToolResult::clone(&result).into()),
         Claim::Run(duty) => {
-            let result = run(cx, entry, request).await;
-            duty.complete(&result, cx.engine.clock().now());
-            Ok(result)
+            let response = run(cx, entry, request).await;
+            // A question is no answer: the key is free for the call that brings the user's.
+            if let CallToolResponse::Complete(result) = &response {
+                duty.complete(result, cx.engine.clock().now());
+            }
+            Ok(response)
         }
         Claim::Wait(wait) => {
             let beat = || Beat {
@@ -86,7 +92,7 @@ pub(crate) async fn call(
             };
             let waited = cx.progress.while_waiting(EVERY_5_S, idempotency::outcome(&wait), beat).await;
             Ok(match waited {
-                Waiting::Done(Ok(result)) => CallToolResult::clone(&result),
+                Waiting::Done(Ok(result)) => CallToolResult::clone(&result).into(),
                 Waiting::Done(Err(failure)) => refused(failure),
                 Waiting::Cancelled => refused(Failure::new(
                     ssh_mcp_core::code::Code::IdempotencyInProgress,
@@ -98,7 +104,7 @@ pub(crate) async fn call(
 }
 
 /// Runs the tool behind the face the client sees.
-async fn run(cx: &Cx, entry: &Entry, request: Request<'_>) -> CallToolResult {
+async fn run(cx: &Cx, entry: &Entry, request: Request<'_>) -> CallToolResponse {
     let Request { arguments, peer, .. } = request;
     let form = cx.catalogue.form();
     let outcome = match entry.face {
@@ -109,7 +115,11 @@ async fn run(cx: &Cx, entry: &Entry, request: Request<'_>) -> CallToolResult {
             legacy::run(cx, old, &entry.input, arguments, peer).await.map(|shown| shown.into_result(form))
         }
     };
-    outcome.unwrap_or_else(|failure| entry.face.error(failure, form))
+    match outcome {
+        Ok(result) => result.into(),
+        Err(Failure { question: Some(question), .. }) => CallToolResponse::InputRequired(*question),
+        Err(failure) => entry.face.error(failure, form).into(),
+    }
 }
 
 /// Runs a tool, and logs what it did to whom.

@@ -20,7 +20,9 @@ use ssh_mcp_core::{
 use ssh_mcp_engine::{Engine, LaneEntry, Missing};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use crate::{catalogue::Catalogue, failure::Failure, progress::Progress, push::Push, reply::Warned};
+use crate::{
+    asking::Asking, catalogue::Catalogue, failure::Failure, progress::Progress, push::Push, reply::Warned,
+};
 
 /// One call.
 pub(crate) struct Cx {
@@ -34,6 +36,8 @@ pub(crate) struct Cx {
     pub(crate) push: Option<Push>,
     /// Waits and tells of it.
     pub(crate) progress: Progress,
+    /// Asks the user.
+    pub(crate) asking: Asking,
 }
 
 impl Cx {

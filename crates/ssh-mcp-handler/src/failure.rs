@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData, InputRequiredResult, JsonObject};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Category, Code, Effect, Retry},
@@ -13,6 +13,7 @@ use ssh_mcp_core::{
         resolve::ResolveError,
         ssh::{ChannelError, ConnectError},
     },
+    target::ShownKey,
     text,
     uri::{Scheme, UriError},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Failure {
     pub(crate) warnings: Vec<Warned>,
     /// Structured facts besides: results before the failure, a correlation id. Boxed, so that results stay small.
     pub(crate) facts: Box<JsonObject>,
+    /// What the user is to be asked before the call can be repeated; the failure is what stands if nobody asks.
+    pub(crate) question: Option<Box<InputRequiredResult>>,
 }
 
 impl Failure {
@@ -50,6 +53,7 @@ impl Failure {
             effect: None,
             warnings: Vec::new(),
             facts: Box::default(),
+            question: None,
         }
     }
 
@@ -117,6 +121,12 @@ impl Failure {
     /// With warnings about the arguments, before those it has.
     pub(crate) fn with_warnings(mut self, warnings: Vec<Warned>) -> Self {
         self.warnings.splice(0..0, warnings);
+        self
+    }
+
+    /// With a question that the call ends with in its place.
+    pub(crate) fn with_question(mut self, question: InputRequiredResult) -> Self {
+        self.question = Some(Box::new(question));
         self
     }
 
@@ -310,22 +320,38 @@ fn connect_error(error: ConnectError, target: &str) -> Failure {
         }
         ConnectError::Failed { .. } => failure(Code::ConnectionFailed),
         ConnectError::TimedOut { .. } => failure(Code::ConnectionTimeout),
-        ConnectError::Rejected { tried, offered } => {
+        ConnectError::Rejected { tried, offered, cut_off } => {
             let list = |words: Vec<String>| match words.is_empty() {
                 true => "nothing".to_owned(),
                 false => text::remote_words(&words.join(", ")),
             };
-            failure(Code::AuthFailed)
+            let failed = failure(Code::AuthFailed)
                 .with_context(format!("tried: {}", list(tried)))
-                .with_context(format!("the server takes: {}", list(offered)))
+                .with_context(format!("the server takes: {}", list(offered)));
+            match cut_off {
+                None => failed,
+                Some(words) if words.to_lowercase().contains("too many") => failed.with_context(format!(
+                    "the server takes no further try (its MaxAuthTries): {words}; name the right key with identity_file, \
+                     and keep others back with IdentitiesOnly yes"
+                )),
+                Some(words) => failed.with_context(format!("the server ended the login: {words}")),
+            }
         }
         ConnectError::Key { .. } => failure(Code::AuthKeyParse),
-        ConnectError::UnknownHostKey { algorithm, fingerprint, .. } => {
-            failure(Code::HostKeyUnknown).with_context(format!("the host shows {algorithm} {fingerprint}"))
+        ConnectError::UnknownHostKey { shown, certificate, .. } => {
+            let ShownKey { algorithm, fingerprint, .. } = *shown;
+            let mut failed = failure(Code::HostKeyUnknown)
+                .with_context(format!("the host shows {algorithm} {fingerprint}"));
+            failed.context.extend(certificate.map(|why| format!("its certificate does not count: {why}")));
+            failed
         }
-        ConnectError::ChangedHostKey { algorithm, fingerprint, known, .. } => failure(Code::HostKeyMismatch)
-            .with_context(format!("the host shows {algorithm} {fingerprint}"))
-            .with_context(format!("known: {known}")),
+        ConnectError::ChangedHostKey { algorithm, fingerprint, known, forget, .. } => {
+            let mut failed = failure(Code::HostKeyMismatch)
+                .with_context(format!("the host shows {algorithm} {fingerprint}"))
+                .with_context(format!("known: {known}"));
+            failed.context.extend(forget.map(|command| format!("to take the old key out: {command}")));
+            failed
+        }
         // The key was not judged: to the caller that is a key nobody vouches for.
         ConnectError::KnownHosts { .. } => failure(Code::HostKeyUnknown),
     }

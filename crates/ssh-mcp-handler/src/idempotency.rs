@@ -42,7 +42,7 @@ pub(crate) enum Claim {
 /// The duty to run; dropping it forgets the key.
 pub(crate) struct Duty(KeyedRun<Key, Digest, Arc<CallToolResult>>);
 
-type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// Bytes of a key at most.
 const LONGEST: usize = 256;
@@ -100,7 +100,7 @@ pub(crate) async fn outcome(wait: &Wait<Arc<CallToolResult>>) -> Result<Arc<Call
 }
 
 /// A digest of the arguments in which neither the order of names nor white space counts.
-fn digest(arguments: &JsonObject) -> Digest {
+pub(crate) fn digest(arguments: &JsonObject) -> Digest {
     let mut text = String::new();
     canonical_object(arguments, &mut text);
     Sha256::digest(text.as_bytes()).into()

@@ -194,6 +194,7 @@ impl Calls<'_> {
             owner: outer.owner.clone(),
             push: outer.push.clone(),
             progress: outer.progress.until(enough.clone()),
+            asking: outer.asking.clone(),
         };
         let clock = outer.engine.clock();
         let deadline = clock.now().saturating_add(time);

@@ -7,6 +7,7 @@
 //! *Invariant:* nothing that the `catalogue` does not list is named to a client.
 
 mod args;
+mod asking;
 mod audit;
 mod call;
 mod catalogue;
@@ -42,10 +43,10 @@ use rmcp::{
     model::{
         ArgumentInfo, CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams,
         CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, ExperimentalCapabilities,
-        Extensions, GetPromptRequestParams, GetPromptResponse, Icon, Implementation, ListPromptsResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities,
-        ServerConfig, SubscriptionFilter, Tool,
+        Extensions, GetPromptRequestParams, GetPromptResponse, Icon, Implementation, JsonObject,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference,
+        ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
@@ -57,6 +58,7 @@ pub use catalogue::{UnknownToolset, unknown_toolsets};
 pub use outlet::{Gate, Shortcut};
 
 use crate::{
+    asking::{Asking, Sealer},
     call::{Panicked, Request},
     catalogue::Catalogue,
     cx::Cx,
@@ -72,6 +74,8 @@ pub struct Shared {
     engine: Arc<Engine>,
     catalogue: Arc<Catalogue>,
     keys: Idempotency,
+    /// Seals questions that a call ends with; `None` where there are no random bytes to do it with.
+    sealer: Option<Sealer>,
     config: ServerConfig,
 }
 
@@ -92,7 +96,7 @@ impl Shared {
         let config = ServerConfig::new(capabilities)
             .with_server_info(implementation())
             .with_instructions(instructions::instructions(&catalogue));
-        Arc::new(Self { engine, catalogue, keys, config })
+        Arc::new(Self { engine, catalogue, keys, sealer: Sealer::fresh(), config })
     }
 
     /// The engine behind it.
@@ -175,6 +179,25 @@ impl Handler {
             gate: of_front(request),
             encodings: encodings.unwrap_or(Encodings::Base64),
         })
+    }
+
+    /// How the client of a call can be asked for a decision.
+    fn asking(&self, context: &RequestContext<RoleServer>, call: &CallToolRequestParams) -> Asking {
+        let declared = context.client_capabilities();
+        if is_modern(context) {
+            let Some(sealer) = &self.shared.sealer else { return Asking::nobody() };
+            let none = JsonObject::new();
+            let arguments = call.arguments.as_ref().unwrap_or(&none);
+            let now = self.shared.engine.clock().now();
+            let seal = sealer.seal_for(&owner(&context.extensions), &call.name, arguments, now);
+            let (state, responses) = (call.request_state.as_deref(), call.input_responses.as_ref());
+            return Asking::by_end(seal, declared.as_ref(), state, responses);
+        }
+        match self.transport {
+            Transport::Stdio | Transport::HttpSession => Asking::by_request(&context.peer, declared.as_ref()),
+            // Where the answer would go there is nobody.
+            Transport::HttpStateless => Asking::nobody(),
+        }
     }
 
     /// The connection's name in the log: never a whole session id.
@@ -374,6 +397,7 @@ impl ServerHandler for Handler {
             owner: owner(&context.extensions),
             push: self.push(&context),
             progress: Progress::new(token, context.ct.clone()),
+            asking: self.asking(&context, &request),
         };
         let key = context.meta.get("idempotency_key");
         let key = key.or_else(|| request.meta.as_ref()?.get("idempotency_key"));
@@ -383,7 +407,7 @@ impl ServerHandler for Handler {
             key,
             peer: &self.label(&context),
         };
-        call::call(&cx, &self.shared.keys, request).await.map(CallToolResponse::from)
+        call::call(&cx, &self.shared.keys, request).await
     }
 
     async fn on_custom_request(

@@ -1,6 +1,7 @@
 //! The handler on a real engine over a scripted host, in virtual time.
 
 mod arguments;
+mod asking;
 mod audit;
 mod connect;
 mod lanes;

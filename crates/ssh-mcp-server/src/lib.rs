@@ -56,6 +56,7 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
 
 /// `ssh-mcp-stdio`: one client on the standard streams.
 pub fn stdio_main() -> ExitCode {
+    forbid_core_dumps();
     let (_, loaded) = match sources::start::<StdioFlags>() {
         Start::Run(flags, loaded) => (flags, loaded),
         Start::Leave(code) => return code,
@@ -65,6 +66,7 @@ pub fn stdio_main() -> ExitCode {
 
 /// `ssh-mcp`: many clients over HTTP.
 pub fn http_main() -> ExitCode {
+    forbid_core_dumps();
     let (flags, loaded) = match sources::start::<HttpFlags>() {
         Start::Run(flags, loaded) => (flags, loaded),
         Start::Leave(code) => return code,
@@ -73,6 +75,18 @@ pub fn http_main() -> ExitCode {
         return ExitCode::from(u8::from(http::healthcheck(&loaded.settings).is_err()));
     }
     run(loaded, Binary::Http, serve_http)
+}
+
+/// Passwords and keys are in this process's memory, and must not be in a file because it crashed.
+///
+/// Not `PR_SET_DUMPABLE`: it would close `/proc` of this process to its own user, monitoring included.
+fn forbid_core_dumps() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        // Lowering a limit is always allowed.
+        _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
 }
 
 /// Exit code of a stop whose deadline passed with something left.

@@ -78,6 +78,9 @@ impl User {
             owner: self.owner(),
             home_of: Box::new(move |name| self.home_of(name)),
             environment: Box::new(sources::environment),
+            variables: Box::new(|| {
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+            }),
         }
     }
 }

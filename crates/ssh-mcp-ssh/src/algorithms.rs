@@ -4,6 +4,7 @@
 //! says nothing, a connection keeps its own order, which knows what this processor is good at.
 
 use openssh_files::config::{AlgorithmKind, Offer};
+use russh::keys::Algorithm;
 
 /// What there is of a kind.
 pub fn offer(kind: AlgorithmKind) -> Offer<'static> {
@@ -18,6 +19,25 @@ pub fn offer(kind: AlgorithmKind) -> Offer<'static> {
             Offer { default: USER_KEYS.split_at(DEFAULT_USER_KEYS).0, known: USER_KEYS }
         }
     }
+}
+
+/// The algorithm a host signs with, and whether the name asks for a certificate of its key; `None` for names russh does
+/// not know.
+pub(crate) fn host_key(name: &str) -> Option<(Algorithm, Shown)> {
+    let (plain, shown) = match name.strip_suffix("-cert-v01@openssh.com") {
+        Some(plain) => (plain, Shown::Certificate),
+        None => (name, Shown::Key),
+    };
+    Some((plain.parse().ok()?, shown))
+}
+
+/// What a host shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Its key.
+    Key,
+    /// A certificate of its key.
+    Certificate,
 }
 
 /// Whether a name is that of a key exchange, and not of something that is announced beside them.
@@ -67,8 +87,14 @@ const KEX: &[&str] = &[
 
 const DEFAULT_KEX: usize = 10;
 
-/// Certificates are not among them: nothing here could judge one.
+/// Certificates are asked for only of hosts that an authority is known for.
 const HOST_KEYS: &[&str] = &[
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
     "ecdsa-sha2-nistp384",
@@ -78,7 +104,7 @@ const HOST_KEYS: &[&str] = &[
     "ssh-rsa",
 ];
 
-const DEFAULT_HOST_KEYS: usize = 6;
+const DEFAULT_HOST_KEYS: usize = 12;
 
 const USER_KEYS: &[&str] = &[
     "ssh-ed25519-cert-v01@openssh.com",
@@ -119,7 +145,11 @@ mod tests {
             assert!(russh::kex::Name::try_from(*name).is_ok(), "{name}");
         }
         for name in HOST_KEYS {
-            assert!(name.parse::<russh::keys::Algorithm>().is_ok(), "{name}");
+            let (algorithm, shown) = super::host_key(name).unwrap();
+            let certificate = algorithm.to_certificate_type();
+            let plain = algorithm.to_string();
+            let expected = if shown == super::Shown::Certificate { &certificate } else { &plain };
+            assert_eq!(name, expected);
         }
     }
 

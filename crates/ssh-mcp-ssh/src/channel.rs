@@ -20,6 +20,7 @@ use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::ssh::{
     Channel, ChannelControl, ChannelEvent, ChannelEvents, ChannelGone, Pty, PtySize, Signal, Start,
 };
+use ssh_mcp_core::target::Lendings;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::connection::Connection;
@@ -31,12 +32,14 @@ pub(crate) fn wrap(
     opened: russh::Channel<Msg>,
     connection: Arc<Connection>,
     seat: Seat,
+    lendings: Arc<Lendings>,
     tasks: Tasks,
 ) -> Channel {
     let (read, write) = opened.split();
     let shared = Arc::new(Shared {
         write: Arc::new(write),
         connection,
+        lendings,
         tasks,
         over: CancellationToken::new(),
         seat: Mutex::new(Some(seat)),
@@ -51,6 +54,8 @@ pub(crate) fn wrap(
 struct Shared {
     write: Arc<ChannelWriteHalf<Msg>>,
     connection: Arc<Connection>,
+    /// What a program is given.
+    lendings: Arc<Lendings>,
     tasks: Tasks,
     /// Set once, when either side has closed the channel or the connection is gone.
     over: CancellationToken,
@@ -224,7 +229,15 @@ impl ChannelControl for Control {
                 Start::Shell { pty } => (Some(pty), Program::LoginShell),
                 Start::Subsystem(name) => (None, Program::Subsystem(name)),
             };
-            // Everything is sent before anything is answered: one round trip in all.
+            // Everything is sent before anything is answered: one round trip in all. What is lent is asked for without an
+            // answer, because a program runs as well without it.
+            let Lendings { variables, agent } = &*shared.lendings;
+            if agent.is_some() {
+                shared.write.agent_forward(false).await.map_err(|_| ChannelGone)?;
+            }
+            for (name, value) in variables {
+                shared.write.set_env(false, name, value).await.map_err(|_| ChannelGone)?;
+            }
             if let Some(Pty { term, size }) = pty {
                 shared.await_answer(PTY_REQUEST);
                 let asked = shared.write.request_pty(true, &term, size.cols, size.rows, 0, 0, &[]);

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use openssh_files::config::AlgorithmKind;
 use russh::client::{Config, Handle, Msg};
-use russh::keys::Algorithm;
 use russh::{Disconnect, Preferred, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
-use ssh_mcp_core::target::{Algorithms, Compression, Keepalive};
+use ssh_mcp_core::target::{Algorithms, Compression, Keepalive, Lendings};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::agent::Lending;
 use crate::algorithms;
 use crate::handler::{Client, Watch};
 use crate::host_key::Trust;
 use crate::line::{Line, Socket};
+use crate::tasks::Tasks;
 
 /// A connection after its key exchange.
 pub(crate) struct Connection {
@@ -47,6 +48,8 @@ pub(crate) struct Terms {
     pub(crate) zlib: Zlib,
     /// What is offered where the usual does not serve.
     pub(crate) algorithms: Algorithms,
+    /// What the other side is lent.
+    pub(crate) lendings: Lendings,
 }
 
 /// Whether zlib is offered on this connection.
@@ -77,8 +80,13 @@ impl Connection {
         let cut_on_drop = cut.clone().drop_guard();
         let patience = terms.keepalive.interval.saturating_mul(terms.keepalive.max.max(1));
         let line = Line::new(socket, cut.clone(), patience);
-        let client = Client::new(trust, Arc::clone(&watch));
+        // Ended by the cut, which the line passes on to every channel.
+        let agent = terms.lendings.agent.clone().map(|socket| Lending::new(socket, Tasks::new()));
+        let client = Client::new(trust, Arc::clone(&watch), agent);
         let handle = russh::client::connect_stream(config, line, client).await?;
+        if let Some(binding) = handle.agent_session_binding() {
+            watch.bind(binding.clone());
+        }
         Ok(Self { handle, watch, cut, _cut_on_drop: cut_on_drop })
     }
 
@@ -138,10 +146,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
     };
     let usual = Preferred::default();
     let Algorithms { kex, ciphers: named_ciphers, macs, host_keys } = &terms.algorithms;
-    let keys: Vec<Algorithm> = match host_keys {
-        Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-        None => trust.preferred(),
-    };
+    let (keys, certificates) = trust.preferred(host_keys.as_deref());
     // What russh would offer leaves out what OpenSSH's client offers, and with it servers that have nothing else.
     let kex = named_or_usual::<russh::kex::Name>(kex.as_deref(), AlgorithmKind::Kex);
     // Not algorithms but what is announced beside them.
@@ -151,8 +156,7 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         key: keys.into(),
         kex: kex.into_iter().chain(markers).collect(),
         mac: named_or_usual(macs.as_deref(), AlgorithmKind::Macs).into(),
-        // Certificates would be shown instead of keys, and nobody here could judge them.
-        host_key_certificates: (&[]).into(),
+        host_key_certificates: certificates.into(),
         cipher: named_ciphers.as_deref().map_or_else(|| ciphers().into(), |names| named(names).into()),
         compression: compression.into(),
     };

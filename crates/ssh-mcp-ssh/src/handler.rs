@@ -1,19 +1,22 @@
 //! What russh calls us for: the host key, the end of the connection, and what servers try to open.
 //!
 //! The handler lives in russh's task and dies with it. What the rest of the crate wants to know of it stands in
-//! [`Watch`]. Every channel a server opens is rejected: russh's own defaults would accept them.
+//! [`Watch`]. Every channel a server opens is rejected, except those to an agent that is lent to it: russh's own defaults
+//! would accept them.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::compression::Compression;
+use russh::keys::agent::AgentSessionBinding;
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
-use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, LinkLost, Transience};
+use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, LinkLost};
 use ssh_mcp_core::target_names;
 use ssh_mcp_core::text::remote_words;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::Lending;
 use crate::error;
 use crate::host_key::Trust;
 
@@ -24,6 +27,7 @@ pub(crate) struct Watch {
     end: OnceLock<End>,
     shown: OnceLock<(PublicKey, HostKeyReport)>,
     zlib: OnceLock<()>,
+    binding: OnceLock<AgentSessionBinding>,
     refusal: Mutex<Option<String>>,
 }
 
@@ -82,6 +86,16 @@ impl Watch {
         self.zlib.get().is_some()
     }
 
+    /// Remembers what an agent is told of the server.
+    pub(crate) fn bind(&self, binding: AgentSessionBinding) {
+        let _ = self.binding.set(binding);
+    }
+
+    /// What an agent is told of the server, once the key exchange is over.
+    pub(crate) fn binding(&self) -> Option<&AgentSessionBinding> {
+        self.binding.get()
+    }
+
     /// The server's words for the last channel it refused.
     pub(crate) fn last_refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -100,13 +114,14 @@ impl Drop for Alive {
 /// The client side of one connection.
 pub(crate) struct Client {
     trust: Trust,
+    agent: Option<Lending>,
     alive: Alive,
 }
 
 impl Client {
-    /// A client that judges by `trust` and writes down what it sees in `watch`.
-    pub(crate) fn new(trust: Trust, watch: std::sync::Arc<Watch>) -> Self {
-        Self { trust, alive: Alive(watch) }
+    /// A client that judges by `trust`, writes down what it sees in `watch` and lends `agent`.
+    pub(crate) fn new(trust: Trust, watch: std::sync::Arc<Watch>, agent: Option<Lending>) -> Self {
+        Self { trust, agent, alive: Alive(watch) }
     }
 
     fn watch(&self) -> &Watch {
@@ -142,13 +157,8 @@ impl Handler for Client {
     type Error = HandshakeError;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, HandshakeError> {
-        if shown.certificate().is_some() {
-            let unasked = "the server shows a host certificate nobody asked for";
-            return Err(HandshakeError::HostKey(error::failed(unasked, Transience::Permanent)));
-        }
-        let key = shown.public_key();
-        let report = self.trust.judge(&key).await.map_err(HandshakeError::HostKey)?;
-        let _ = self.watch().shown.set((key, report));
+        let report = self.trust.judge(shown).await.map_err(HandshakeError::HostKey)?;
+        let _ = self.watch().shown.set((shown.public_key(), report));
         Ok(true)
     }
 
@@ -237,11 +247,17 @@ impl Handler for Client {
 
     async fn server_channel_open_agent_forward(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), HandshakeError> {
-        reject(reply, "auth-agent").await
+        match &self.agent {
+            Some(agent) => {
+                agent.join(channel, reply, std::sync::Arc::clone(&self.alive.0));
+                Ok(())
+            }
+            None => reject(reply, "auth-agent").await,
+        }
     }
 
     fn should_accept_unknown_server_channel(

@@ -1,4 +1,4 @@
-//! The way to a host: straight by TCP, or through the connections to other hosts.
+//! The way to a host: straight by TCP, by a program, or through the connections to other hosts.
 //!
 //! Each hop is dialled, its key judged and its login done before the next one is thought of. A connection through another
 //! one is a channel of it (`direct-tcpip`, RFC 4254, 7.2), so what is below must live as long as what is above.
@@ -11,7 +11,7 @@ use std::time::Duration;
 use russh::ChannelOpenFailure;
 use russh::keys::PublicKey;
 use ssh_mcp_core::port::ssh::{ConnectError, ConnectRequest, HostKeyReport, Transience};
-use ssh_mcp_core::target::{Address, Hop};
+use ssh_mcp_core::target::{Address, Hop, Program};
 use ssh_mcp_core::target_names;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::auth::{self, Way};
 use crate::connection::{Connection, Terms, Zlib};
 use crate::host_key::Trust;
 use crate::line::Socket;
-use crate::{dial, error, key_file};
+use crate::{dial, error, program};
 
 /// A connection that is logged in, and what it takes to make another one like it.
 pub(crate) struct Reached {
@@ -37,13 +37,15 @@ pub(crate) enum Origin {
     Address(SocketAddr, Option<String>),
     /// A host as the last one of these knows it; the nearest first, each running through the one before it.
     Through(Vec<Arc<Connection>>, Address),
+    /// A program whose ends lead there.
+    Program(Program),
 }
 
 impl Origin {
     /// The connections below, the nearest first.
     pub(crate) fn jumps(&self) -> &[Arc<Connection>] {
         match self {
-            Self::Address(..) => &[],
+            Self::Address(..) | Self::Program(_) => &[],
             Self::Through(jumps, _) => jumps,
         }
     }
@@ -54,6 +56,9 @@ impl Origin {
             Self::Address(reached, bind) => {
                 let dialled = dial::dial_address(*reached, bind.as_deref()).await?;
                 Ok((Socket::Tcp(dialled.socket), dialled.took))
+            }
+            Self::Program(program) => {
+                Ok((Socket::Program(Box::new(program::start(program)?)), Duration::ZERO))
             }
             Self::Through(jumps, address) => {
                 let began = Instant::now();
@@ -71,34 +76,39 @@ impl Origin {
 pub(crate) async fn reach(request: &ConnectRequest, global: &[PathBuf]) -> Result<Reached, ConnectError> {
     let mut jumps: Vec<Arc<Connection>> = Vec::new();
     for hop in &request.via {
-        let reached = reach_hop(hop, jumps.clone(), request.timeout, global)
+        let reached = reach_hop(hop, jumps.clone(), request, global)
             .await
             .map_err(|error| ConnectError::Jump { host: hop.target.clone(), error: Box::new(error) })?;
         jumps.push(Arc::new(reached.connection));
     }
-    reach_hop(&request.hop, jumps, request.timeout, global).await
+    reach_hop(&request.hop, jumps, request, global).await
 }
 
 async fn reach_hop(
     hop: &Hop,
     jumps: Vec<Arc<Connection>>,
-    limit: Duration,
+    request: &ConnectRequest,
     global: &[PathBuf],
 ) -> Result<Reached, ConnectError> {
     let Hop { target, credentials, wire, .. } = hop;
-    let trust = Trust::from_files(hop, global).await?;
+    let trust = Trust::from_files(hop, &request.accepted, global).await?;
     let open = async {
+        if let (true, Some(program)) = (jumps.is_empty(), &wire.program) {
+            let origin = Origin::Program(program.clone());
+            let (socket, took) = origin.open().await?;
+            return Ok((origin, socket, took));
+        }
         if jumps.is_empty() {
-            let dialled = dial::dial(&target.address, wire, limit).await?;
+            let dialled = dial::dial(&target.address, wire, request.timeout).await?;
             let origin = Origin::Address(dialled.reached, wire.bind_address.clone());
-            return Ok::<_, ConnectError>((origin, Socket::Tcp(dialled.socket), dialled.took));
+            return Ok((origin, Socket::Tcp(dialled.socket), dialled.took));
         }
         let origin = Origin::Through(jumps, target.address.clone());
         let (socket, took) = origin.open().await?;
-        Ok((origin, socket, took))
+        Ok::<_, ConnectError>((origin, socket, took))
     };
     // A key that cannot be used is said at once, whether or not the host can be reached.
-    let (keys, opened) = tokio::try_join!(key_file::load_all(credentials), async { Ok(open.await) })?;
+    let (prepared, opened) = tokio::try_join!(auth::prepare(credentials), async { Ok(open.await) })?;
     let (origin, socket, took) = opened?;
     tracing::debug!(target: target_names::SSH, host = %target.address, "connected");
 
@@ -106,13 +116,30 @@ async fn reach_hop(
         keepalive: wire.keepalive,
         zlib: Zlib::decide(wire.compression, took),
         algorithms: wire.algorithms.clone(),
+        lendings: hop.lendings.clone(),
     };
-    let mut connection = Connection::establish(socket, &terms, trust).await?;
-    let ways = auth::log_in(&mut connection, &target.username, credentials, keys).await?;
+    let mut connection = establish(socket, &terms, trust).await?;
+    let ways = auth::log_in(&mut connection, &target.username, credentials, prepared).await?;
     let Some((host_key, report)) = connection.watch.shown().cloned() else {
         return Err(error::failed("no host key was shown", Transience::Permanent));
     };
     Ok(Reached { connection, origin, host_key, report, ways, terms })
+}
+
+/// A connection over a socket; where a program carries it, its own words say why it broke.
+pub(crate) async fn establish(
+    socket: Socket,
+    terms: &Terms,
+    trust: Trust,
+) -> Result<Connection, ConnectError> {
+    let running = match &socket {
+        Socket::Program(ends) => Some(Arc::clone(&ends.running)),
+        Socket::Tcp(_) | Socket::Channel(_) => None,
+    };
+    match (Connection::establish(socket, terms, trust).await, running) {
+        (Err(error), Some(running)) => Err(running.explain(error).await),
+        (established, _) => established,
+    }
 }
 
 impl Connection {

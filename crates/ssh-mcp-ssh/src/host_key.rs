@@ -2,17 +2,22 @@
 //!
 //! The signature over the key exchange is russh's business and has been checked before. Here the key is held against
 //! the user's `known_hosts` and the system's; the verdicts come from `openssh-files`, the policy from the request.
-//! Host certificates are not asked for, so none is ever judged.
+//!
+//! A certificate is asked for where an authority is known for the host. One that does not vouch for it (unknown signer,
+//! other host, run out) counts for nothing, and its key is judged as if it had been shown alone: so does OpenSSH.
 
 use std::path::PathBuf;
 
-use openssh_files::known_hosts::{self, Hashing, HostKey, HostName, KnownHosts, Learnt, Verdict};
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
-use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Transience};
-use ssh_mcp_core::target::{Hop, HostKeyPolicy, HostKeys};
+use openssh_files::known_hosts::{self, Authority, Hashing, HostKey, HostName, KnownHosts, Learnt, Verdict};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
+use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Transience, Unknown};
+use ssh_mcp_core::quote;
+use ssh_mcp_core::target::{Address, Hop, HostKeyPolicy, HostKeys, ShownKey};
 use ssh_mcp_core::text::remote_words;
 
-use crate::error;
+use crate::{algorithms, error};
+
+mod certificate;
 
 /// How the key of one connection is judged.
 pub(crate) enum Trust {
@@ -25,7 +30,10 @@ pub(crate) enum Trust {
 /// A host, what is known of it, and what to do with a key that is not.
 pub(crate) struct Check {
     host: HostName,
+    address: Address,
     policy: HostKeyPolicy,
+    /// What the user has accepted, of this host or others.
+    accepted: Vec<ShownKey>,
     /// Where an unknown key is learnt.
     learn_into: Option<PathBuf>,
     hashing: Hashing,
@@ -34,7 +42,11 @@ pub(crate) struct Check {
 
 impl Trust {
     /// Reads the files for a hop; `global` are the system's where it names none, read after the user's.
-    pub(crate) async fn from_files(hop: &Hop, global: &[PathBuf]) -> Result<Self, ConnectError> {
+    pub(crate) async fn from_files(
+        hop: &Hop,
+        accepted: &[ShownKey],
+        global: &[PathBuf],
+    ) -> Result<Self, ConnectError> {
         let HostKeys { policy, user_files, global_files, hashed } = &hop.host_keys;
         let address = &hop.target.address;
         // An alias stands in the files as it is, whatever the port.
@@ -46,13 +58,14 @@ impl Trust {
             .map_err(|cause| error::failed(format!("{name}: {cause}"), Transience::Permanent))?;
         let global = global_files.as_deref().unwrap_or(global);
         let files: Vec<PathBuf> = user_files.iter().chain(global).cloned().collect();
-        let known = blocking(move || KnownHosts::read_all(files)).await?;
+        let about = host.clone();
+        let known = blocking(move || KnownHosts::read_about(files, &about)).await?;
         let learn_into = user_files.first().cloned();
         let known = match (known, *policy) {
             (Ok(known), _) => known,
             // Nothing depends on the files then.
             (Err(_), HostKeyPolicy::DangerAcceptAny) => KnownHosts::default(),
-            (Err(cause), HostKeyPolicy::Strict | HostKeyPolicy::AcceptNew) => {
+            (Err(cause), HostKeyPolicy::Strict | HostKeyPolicy::Ask | HostKeyPolicy::AcceptNew) => {
                 return Err(unusable(learn_into.as_deref(), &cause));
             }
         };
@@ -61,61 +74,137 @@ impl Trust {
             Some(true) => Hashing::Hashed,
             Some(false) => Hashing::Plain,
         };
-        Ok(Self::Files(Check { host, policy: *policy, learn_into, hashing, known }))
+        let (address, accepted) = (address.clone(), accepted.to_vec());
+        Ok(Self::Files(Check { host, address, policy: *policy, accepted, learn_into, hashing, known }))
     }
 
-    /// Key types to ask for, those the host is known by first: else a host known by its RSA key shows another one
-    /// that nobody can check. `ssh-rsa` signatures (SHA-1) are not among them.
-    pub(crate) fn preferred(&self) -> Vec<Algorithm> {
-        let known = match self {
-            Self::Files(check) => check.known.known_key_types(&check.host),
-            Self::Exactly(key) => return algorithms(key.algorithm().as_str()),
+    /// Signatures to ask for of keys, and of certificates, the preferred ones first; `named` are those a configuration
+    /// names. `ssh-rsa` signatures (SHA-1) are only among them where it does.
+    ///
+    /// Key types the host is known by come first: else a host known by its RSA key shows another one that nobody can
+    /// check.
+    pub(crate) fn preferred(&self, named: Option<&[String]>) -> (Vec<Algorithm>, Vec<Algorithm>) {
+        let check = match self {
+            Self::Files(check) => check,
+            Self::Exactly(key) => return (algorithms(key.algorithm().as_str()), Vec::new()),
         };
-        let mut preferred: Vec<Algorithm> = known.into_iter().flat_map(algorithms).collect();
-        for algorithm in TYPES.into_iter().flat_map(algorithms) {
-            if !preferred.contains(&algorithm) {
-                preferred.push(algorithm);
+        let wants = |wanted: algorithms::Shown| {
+            let of = named.unwrap_or_default().iter().filter_map(|name| algorithms::host_key(name));
+            of.filter(move |(_, shown)| *shown == wanted).map(|(algorithm, _)| algorithm).collect()
+        };
+        let keys = match named {
+            Some(_) => wants(algorithms::Shown::Key),
+            None => {
+                let mut preferred: Vec<Algorithm> =
+                    check.known.known_key_types(&check.host).into_iter().flat_map(algorithms).collect();
+                for algorithm in TYPES.into_iter().flat_map(algorithms) {
+                    if !preferred.contains(&algorithm) {
+                        preferred.push(algorithm);
+                    }
+                }
+                preferred
             }
-        }
-        preferred
+        };
+        let certificates = match named {
+            _ if !check.known.has_authority(&check.host) => Vec::new(),
+            Some(_) => wants(algorithms::Shown::Certificate),
+            None => TYPES.into_iter().flat_map(algorithms).collect(),
+        };
+        (keys, certificates)
     }
 
-    /// Judges a key, and learns it where the policy says so.
-    pub(crate) async fn judge(&self, shown: &PublicKey) -> Result<HostKeyReport, ConnectError> {
-        let blob = shown.to_bytes().map_err(|cause| broken(&cause.to_string()))?;
-        let key = HostKey::parse(&blob).map_err(|cause| broken(&cause.to_string()))?;
-        match self {
-            Self::Files(check) => check.judge(&key).await,
-            Self::Exactly(expected) if expected.key_data() == shown.key_data() => {
+    /// Judges what a host shows, and learns its key where the policy says so.
+    pub(crate) async fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<HostKeyReport, ConnectError> {
+        let public = shown.public_key();
+        let key = host_key(&public)?;
+        match (self, shown.certificate()) {
+            (Self::Files(check), None) => check.judge(&key, None).await,
+            (Self::Files(check), Some(certificate)) => check.judge_certificate(&key, certificate).await,
+            (Self::Exactly(expected), _) if expected.key_data() == public.key_data() => {
                 Ok(report(&key, HostKeyStatus::Known))
             }
-            Self::Exactly(expected) => Err(ConnectError::ChangedHostKey {
+            (Self::Exactly(expected), _) => Err(ConnectError::ChangedHostKey {
                 host: "a further connection".to_owned(),
                 algorithm: key.algorithm().to_owned(),
                 fingerprint: key.fingerprint(),
                 known: format!("the first connection showed {}", expected.fingerprint(HashAlg::Sha256)),
+                forget: None,
             }),
         }
     }
 }
 
 impl Check {
-    async fn judge(&self, key: &HostKey) -> Result<HostKeyReport, ConnectError> {
+    async fn judge_certificate(
+        &self,
+        key: &HostKey,
+        certificate: &Certificate,
+    ) -> Result<HostKeyReport, ConnectError> {
+        let signer = host_key(&PublicKey::from(certificate.signature_key().clone()))?;
+        match self.known.authority(&self.host, key, &signer) {
+            Authority::Revoked(at) => {
+                let known = format!("{at} revokes this key or the signer of its certificate");
+                Err(self.contradicted(key, &known, None))
+            }
+            Authority::Trusted(_) => match certificate::refusal(certificate, &self.host) {
+                None => Ok(report(key, HostKeyStatus::Known)),
+                Some(refusal) => self.judge(key, Some(refusal)).await,
+            },
+            Authority::Unknown => {
+                let refusal = format!("its signer {} is not trusted with this host", signer.fingerprint());
+                self.judge(key, Some(refusal)).await
+            }
+        }
+    }
+
+    /// Judges a key by itself; `certificate` says why the one it came with does not count.
+    async fn judge(&self, key: &HostKey, certificate: Option<String>) -> Result<HostKeyReport, ConnectError> {
         let verdict = self.known.verdict(&self.host, key);
         match (verdict, self.policy) {
             (Verdict::Match(_), _) => Ok(report(key, HostKeyStatus::Known)),
             // Somebody took the trouble to write this down: no policy outranks it.
-            (verdict @ Verdict::Revoked(_), _) => Err(self.contradicted(key, &verdict)),
+            (verdict @ Verdict::Revoked(_), _) => {
+                Err(self.contradicted(key, &words(&verdict), self.forget(&verdict)))
+            }
             (_, HostKeyPolicy::DangerAcceptAny) => Ok(report(key, HostKeyStatus::Unchecked)),
             (verdict @ (Verdict::Changed { .. } | Verdict::OtherTypesKnown { .. }), _) => {
-                Err(self.contradicted(key, &verdict))
+                Err(self.contradicted(key, &words(&verdict), self.forget(&verdict)))
             }
-            (Verdict::Unknown, HostKeyPolicy::Strict) => Err(ConnectError::UnknownHostKey {
-                host: self.host.to_string(),
-                algorithm: key.algorithm().to_owned(),
-                fingerprint: key.fingerprint(),
-            }),
+            (Verdict::Unknown, HostKeyPolicy::Strict) => {
+                Err(self.unknown(self.shown(key), Unknown::Refused, certificate))
+            }
+            (Verdict::Unknown, HostKeyPolicy::Ask) => {
+                let shown = self.shown(key);
+                let place = |key: &ShownKey| (key.name.clone(), key.address.clone());
+                match self.accepted.iter().find(|accepted| place(accepted) == place(&shown)) {
+                    Some(accepted) if *accepted == shown => self.learn(key).await,
+                    // Between the question and the answer somebody else has come.
+                    Some(accepted) => {
+                        let known = format!("{} was accepted", accepted.fingerprint);
+                        Err(self.contradicted(key, &known, None))
+                    }
+                    None => Err(self.unknown(shown, Unknown::Undecided, certificate)),
+                }
+            }
             (Verdict::Unknown, HostKeyPolicy::AcceptNew) => self.learn(key).await,
+        }
+    }
+
+    fn shown(&self, key: &HostKey) -> ShownKey {
+        ShownKey {
+            name: self.host.to_string(),
+            address: self.address.clone(),
+            algorithm: key.algorithm().to_owned(),
+            fingerprint: key.fingerprint(),
+        }
+    }
+
+    fn unknown(&self, shown: ShownKey, verdict: Unknown, certificate: Option<String>) -> ConnectError {
+        ConnectError::UnknownHostKey {
+            host: self.host.to_string(),
+            shown: Box::new(shown),
+            verdict,
+            certificate: certificate.map(|words| remote_words(&words)),
         }
     }
 
@@ -127,25 +216,42 @@ impl Check {
         match learnt {
             Ok(Learnt::Added(_)) => Ok(report(key, HostKeyStatus::Learnt)),
             Ok(Learnt::Present(_)) => Ok(report(key, HostKeyStatus::Known)),
-            Ok(Learnt::Refused(verdict)) => Err(self.contradicted(key, &verdict)),
+            Ok(Learnt::Refused(verdict)) => {
+                Err(self.contradicted(key, &words(&verdict), self.forget(&verdict)))
+            }
             Err(cause) => Err(unusable(self.learn_into.as_deref(), &cause)),
         }
     }
 
-    fn contradicted(&self, key: &HostKey, verdict: &Verdict) -> ConnectError {
-        let known = match verdict {
-            Verdict::Changed { at, known } => format!("{at} has {known}"),
-            Verdict::OtherTypesKnown { types, at } => format!("{at} knows it by {} only", types.join(", ")),
-            Verdict::Revoked(at) => format!("{at} revokes this key"),
-            Verdict::Match(at) => at.to_string(),
-            Verdict::Unknown => String::new(),
+    /// What ssh-keygen(1) takes the keys of a changed host out with; a revocation is to stay.
+    fn forget(&self, verdict: &Verdict) -> Option<String> {
+        let at = match verdict {
+            Verdict::Changed { at, .. } | Verdict::OtherTypesKnown { at, .. } => at,
+            Verdict::Match(_) | Verdict::Unknown | Verdict::Revoked(_) => return None,
         };
+        let file = quote::word(&at.file.display().to_string());
+        Some(format!("ssh-keygen -f {file} -R {}", quote::word(self.host.as_str())))
+    }
+
+    fn contradicted(&self, key: &HostKey, known: &str, forget: Option<String>) -> ConnectError {
         ConnectError::ChangedHostKey {
             host: self.host.to_string(),
             algorithm: key.algorithm().to_owned(),
             fingerprint: key.fingerprint(),
-            known,
+            known: known.to_owned(),
+            forget,
         }
+    }
+}
+
+/// What speaks against a key.
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Changed { at, known } => format!("{at} has {known}"),
+        Verdict::OtherTypesKnown { types, at } => format!("{at} knows it by {} only", types.join(", ")),
+        Verdict::Revoked(at) => format!("{at} revokes this key"),
+        Verdict::Match(at) => at.to_string(),
+        Verdict::Unknown => String::new(),
     }
 }
 
@@ -167,6 +273,11 @@ fn algorithms(key_type: &str) -> Vec<Algorithm> {
         ],
         _ => Vec::new(),
     }
+}
+
+fn host_key(key: &PublicKey) -> Result<HostKey, ConnectError> {
+    let blob = key.to_bytes().map_err(|cause| broken(&cause.to_string()))?;
+    HostKey::parse(&blob).map_err(|cause| broken(&cause.to_string()))
 }
 
 fn report(key: &HostKey, status: HostKeyStatus) -> HostKeyReport {

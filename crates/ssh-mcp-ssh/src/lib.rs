@@ -5,11 +5,11 @@
 //! | Module | Holds |
 //! | --- | --- |
 //! | `resolve` | what ssh_config says about a target |
-//! | `dial`, `line` | TCP: every address of a name, and a socket that can be cut |
+//! | `dial`, `program`, `line` | TCP: every address of a name; a program in its place; a socket that can be cut |
 //! | `host_key`, `handler` | whom we talk to, and what russh calls us for |
 //! | `connection` | one connection: what is agreed on, how it ends |
 //! | `algorithms` | what a configuration can choose from |
-//! | `key_file`, `auth` | logging in |
+//! | `key_file`, `agent`, `identities`, `questions`, `auth` | logging in: what there is, what comes first, the dialogue |
 //! | `hops` | all of this for each host on the way |
 //! | `places`, `pool` | the connections of one link, and which one a channel goes to |
 //! | `channel` | one channel |
@@ -17,6 +17,7 @@
 //!
 //! No type of russh leaves this crate. Not here: retries (the engine's), SFTP.
 
+mod agent;
 mod algorithms;
 mod auth;
 mod channel;
@@ -26,10 +27,13 @@ mod error;
 mod handler;
 mod hops;
 mod host_key;
+mod identities;
 mod key_file;
 mod line;
 mod places;
 mod pool;
+mod program;
+mod questions;
 mod resolve;
 mod tasks;
 
@@ -79,7 +83,9 @@ impl RusshConnector {
         let compressed = connection.watch.is_compressed();
         let auth_method = ways.last().map_or("none", auth::Way::method);
         let username = request.hop.target.username.clone();
-        let recipe = Recipe { origin, host_key, username, ways, terms, timeout: request.timeout };
+        let signatures = request.hop.credentials.signatures.clone();
+        let timeout = request.timeout;
+        let recipe = Recipe { origin, host_key, username, ways, signatures, terms, timeout };
         Ok(Connected {
             link: Box::new(RusshLink::new(connection, recipe)),
             host_key: report,

@@ -15,12 +15,16 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::program::Ends;
+
 /// What carries the bytes.
 pub(crate) enum Socket {
     /// TCP, straight to the host.
     Tcp(TcpStream),
     /// A channel through the connection to another host.
     Channel(Box<ChannelStream<Msg>>),
+    /// A program of this machine.
+    Program(Box<Ends>),
 }
 
 impl Socket {
@@ -35,6 +39,7 @@ impl Socket {
                 read
             }
             Self::Channel(channel) => Pin::new(channel).poll_read(cx, buffer),
+            Self::Program(ends) => Pin::new(&mut ends.output).poll_read(cx, buffer),
         }
     }
 
@@ -42,6 +47,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Channel(channel) => Pin::new(channel).poll_write(cx, bytes),
+            Self::Program(ends) => Pin::new(&mut ends.input).poll_write(cx, bytes),
         }
     }
 
@@ -49,6 +55,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Self::Channel(channel) => Pin::new(channel).poll_flush(cx),
+            Self::Program(ends) => Pin::new(&mut ends.input).poll_flush(cx),
         }
     }
 
@@ -56,6 +63,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Channel(channel) => Pin::new(channel).poll_shutdown(cx),
+            Self::Program(ends) => Pin::new(&mut ends.input).poll_shutdown(cx),
         }
     }
 }

@@ -12,6 +12,7 @@ use russh::client::Msg;
 use russh::keys::PublicKey;
 use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::ssh::{Channel, ChannelError, ConnectError, Link, LinkLost};
+use ssh_mcp_core::target::Lendings;
 use ssh_mcp_core::target_names;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::auth::{self, Way};
 use crate::channel;
 use crate::connection::{Connection, OpenError, Terms};
-use crate::hops::Origin;
+use crate::hops::{self, Origin};
 use crate::host_key::Trust;
 use crate::places::{Confirmation, Decision, Growth, Outlook, Places, Refusal, Retirement, RoomId};
 use crate::tasks::Tasks;
@@ -40,6 +41,8 @@ pub(crate) struct Recipe {
     pub(crate) username: String,
     /// What let it in.
     pub(crate) ways: Vec<Way>,
+    /// By what keys may sign.
+    pub(crate) signatures: Option<Vec<String>>,
     /// What was agreed on.
     pub(crate) terms: Terms,
     /// Time for the whole attempt.
@@ -50,6 +53,8 @@ pub(crate) struct Recipe {
 pub(crate) struct Pool {
     first: Arc<Connection>,
     recipe: Recipe,
+    /// What each channel begins with.
+    lendings: Arc<Lendings>,
     growth: Growth,
     state: Mutex<State>,
     /// Rings when a place came free and when a connection came or went.
@@ -75,9 +80,11 @@ impl RusshLink {
             connections: BTreeMap::from([(RoomId::FIRST, Arc::clone(&first))]),
             last_failure: None,
         };
+        let lendings = Arc::new(recipe.terms.lendings.clone());
         let pool = Pool {
             first,
             recipe,
+            lendings,
             growth,
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -299,10 +306,11 @@ impl Pool {
 
     fn channel(self: &Arc<Self>, room: RoomId, opened: russh::Channel<Msg>) -> Channel {
         let seat = Seat { pool: Arc::downgrade(self), room };
+        let lendings = Arc::clone(&self.lendings);
         match self.connection(room) {
-            Some(connection) => channel::wrap(opened, connection, seat, self.tasks.clone()),
+            Some(connection) => channel::wrap(opened, connection, seat, lendings, self.tasks.clone()),
             // Lost in this very moment: the channel will say so itself.
-            None => channel::wrap(opened, Arc::clone(&self.first), seat, self.tasks.clone()),
+            None => channel::wrap(opened, Arc::clone(&self.first), seat, lendings, self.tasks.clone()),
         }
     }
 
@@ -387,8 +395,9 @@ async fn grow(weak: Weak<Pool>) {
 async fn further(recipe: &Recipe) -> Result<Connection, ConnectError> {
     let (socket, _) = recipe.origin.open().await?;
     let trust = Trust::Exactly(Box::new(recipe.host_key.clone()));
-    let mut connection = Connection::establish(socket, &recipe.terms, trust).await?;
-    auth::log_in_again(&mut connection, &recipe.username, &recipe.ways).await?;
+    let mut connection = hops::establish(socket, &recipe.terms, trust).await?;
+    let signatures = recipe.signatures.as_deref();
+    auth::log_in_again(&mut connection, &recipe.username, &recipe.ways, signatures).await?;
     Ok(connection)
 }
 

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use std::{fmt, io};
 
 use openssh_files::config::{
-    AddressFamily, AlgorithmKind, Config, HostKeyChecking, IdentityAgent, Local, OverrideError, Overrides,
-    Owner, Proxy, PubkeyAuthentication, Resolved as Said, Source, Target as Named, Whose,
+    AddressFamily, AlgorithmKind, Config, ForwardAgent, HostKeyChecking, IdentityAgent, Local, OverrideError,
+    Overrides, Owner, Proxy, PubkeyAuthentication, Resolved as Said, Source, Target as Named, Whose,
 };
-use ssh_mcp_core::port::resolve::{Asker, ConfigFiles, ResolveError, Resolved, TargetAsk};
+use ssh_mcp_core::port::resolve::{Asker, ConfigFiles, Forwarding, ResolveError, Resolved, TargetAsk};
 use ssh_mcp_core::target::{
     Address, AgentKeys, Algorithms, Compression, Credentials, Family, Hop, HostKeyPolicy, HostKeys,
-    Keepalive, KeyFile, Methods, Need, Target, Wire,
+    Keepalive, KeyFile, Lendings, Means, Need, Order, Program, Target, Wire,
 };
 
 use crate::algorithms;
@@ -35,6 +35,8 @@ pub struct LocalUser {
     pub home_of: LookUp,
     /// Looks a variable up.
     pub environment: LookUp,
+    /// The names of all variables.
+    pub variables: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// Finds what belongs to a name.
@@ -76,11 +78,15 @@ pub fn usual_sources(home: &str) -> Vec<Source> {
 /// Runs a command line in a shell; true if it ends with 0.
 ///
 /// Its output goes nowhere: standard output is for answers.
-pub fn run_in_shell(shell: Option<String>, command: &str) -> io::Result<bool> {
-    let shell = shell.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".to_owned());
-    let status =
-        Command::new(shell).arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+pub fn run_in_shell(named: Option<String>, command: &str) -> io::Result<bool> {
+    let mut command_line = Command::new(shell(named));
+    let status = command_line.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
     Ok(status.success())
+}
+
+/// The user's shell, if he has one of his own.
+fn shell(named: Option<String>) -> String {
+    named.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".to_owned())
 }
 
 /// Reads the configuration and follows it to the target; blocks, and may run programs of `Match exec`.
@@ -89,7 +95,7 @@ pub(crate) fn resolve(ask: &TargetAsk, user: &LocalUser) -> Result<Resolved, Res
     let mut overrides = overrides(ask, &named)?;
     let (sources, chosen) = sources(ask, overrides.config_file.take(), user)?;
     if ask.asker == Asker::Foreign {
-        refuse_files(&named, &overrides, user)?;
+        refuse_foreign(ask, &named, &overrides, user)?;
     }
     let asked_policy = ask.host_key_policy.or(overrides.take_host_key_checking().map(policy));
     let config = Config::load(&sources, &user.home, &*user.home_of, &user.owner)
@@ -97,7 +103,10 @@ pub(crate) fn resolve(ask: &TargetAsk, user: &LocalUser) -> Result<Resolved, Res
     let journey = Journey { ask, user, config: &config, chosen, asked_policy };
     let said = journey.look_up(&named.host, &overrides)?;
     let via = journey.jumps(&said, JUMPS_MAX)?;
-    Ok(Resolved { via, timeout: said.connect_timeout, hop: journey.hop(&said, Part::Last)? })
+    let mut hop = journey.hop(&said, Part::Last)?;
+    hop.wire.program = journey.program(&said)?;
+    hop.lendings = journey.lendings(&said)?;
+    Ok(Resolved { via, timeout: said.connect_timeout, hop })
 }
 
 /// What a call lays before the files, the strongest first.
@@ -154,8 +163,14 @@ fn sources(
 }
 
 /// Options and arguments of somebody else must name no file: only fields of their own are checked against what the
-/// operator opened. Asked of the resolved answer, so that no spelling gets round it.
-fn refuse_files(named: &Named, overrides: &Overrides, user: &LocalUser) -> Result<(), ResolveError> {
+/// operator opened. Nor do they lend what is the operator's: his agent and his variables. Asked of the resolved answer, so
+/// that no spelling gets round it.
+fn refuse_foreign(
+    ask: &TargetAsk,
+    named: &Named,
+    overrides: &Overrides,
+    user: &LocalUser,
+) -> Result<(), ResolveError> {
     let said = user
         .as_local(|local| Config::default().resolve(&named.host, overrides, local))
         .map_err(|error| ResolveError::Call(error.to_string()))?;
@@ -166,6 +181,14 @@ fn refuse_files(named: &Named, overrides: &Overrides, user: &LocalUser) -> Resul
         ("UserKnownHostsFile", said.user_known_hosts_files.is_some()),
         ("GlobalKnownHostsFile", said.global_known_hosts_files.is_some()),
     ];
+    let lends = [
+        ("forward_agent", ask.forwarding == Some(Forwarding::On)),
+        ("ForwardAgent", said.forward_agent != ForwardAgent::No),
+        ("SendEnv", !said.send_env.is_empty()),
+    ];
+    if let Some((what, _)) = lends.into_iter().find(|(_, given)| *given) {
+        return Err(ResolveError::Call(format!("{what} is not for callers from elsewhere")));
+    }
     match names_files.into_iter().find(|(_, given)| *given) {
         Some((keyword, _)) => Err(ResolveError::Call(format!(
             "{keyword} is not for options of callers from elsewhere: use identity_file or known_hosts_file"
@@ -207,12 +230,8 @@ impl Journey<'_> {
     /// The hosts to jump over on the way to `said`, the nearest first.
     fn jumps(&self, said: &Said, left: usize) -> Result<Vec<Hop>, ResolveError> {
         match &said.proxy {
-            Proxy::Direct => Ok(Vec::new()),
+            Proxy::Direct | Proxy::Command(_) => Ok(Vec::new()),
             Proxy::Jump(hosts) => self.chain(hosts, left),
-            Proxy::Command(_) => Err(ResolveError::Config(format!(
-                "{}: ProxyCommand is not supported yet; ProxyJump is",
-                said.original_host
-            ))),
         }
     }
 
@@ -229,9 +248,74 @@ impl Journey<'_> {
                 };
                 hops = self.jumps(&said, left)?;
             }
-            hops.push(self.hop(&said, Part::Jump)?);
+            let mut hop = self.hop(&said, Part::Jump)?;
+            if at == 0 {
+                hop.wire.program = self.program(&said)?;
+            }
+            hops.push(hop);
         }
         Ok(hops)
+    }
+
+    /// The program that leads to `said`, which no call may choose.
+    fn program(&self, said: &Said) -> Result<Option<Program>, ResolveError> {
+        let Proxy::Command(line) = &said.proxy else { return Ok(None) };
+        let refused = |why: &str| ResolveError::Config(format!("{}: {why}", said.original_host));
+        if self.chosen == Chosen::ByCall {
+            return Err(refused("ProxyCommand is for the user's and the system's files only"));
+        }
+        if said.proxy_use_fdpass {
+            return Err(refused("ProxyUseFdpass is not supported"));
+        }
+        let line = line.clone().map_err(|error| refused(&error.to_string()))?;
+        Ok(Some(Program { shell: shell((self.user.environment)("SHELL")).into(), line }))
+    }
+
+    /// What the programs on the last host are lent.
+    fn lendings(&self, said: &Said) -> Result<Lendings, ResolveError> {
+        let Self { ask, user, .. } = self;
+        let variable = |name: &str| (user.environment)(name).filter(|value| !value.is_empty());
+        let agent = match (&said.forward_agent, ask.forwarding) {
+            (_, Some(Forwarding::Off)) | (ForwardAgent::No, None) => None,
+            (ForwardAgent::Variable(name), _) => variable(name).map(PathBuf::from),
+            (ForwardAgent::Socket(path), _) => Some(path.into()),
+            (ForwardAgent::Yes | ForwardAgent::No, _) => self.agent_socket(said),
+        };
+        if agent.is_none() && ask.forwarding == Some(Forwarding::On) {
+            return Err(ResolveError::Call("forward_agent: there is no agent to forward".to_owned()));
+        }
+        let mut variables: Vec<(String, String)> = Vec::new();
+        if !said.send_env.is_empty() {
+            let mut names = (user.variables)();
+            names.retain(|name| said.is_sent(name));
+            names.sort_unstable();
+            variables.extend(
+                names.into_iter().filter_map(|name| Some((name.clone(), (user.environment)(&name)?))),
+            );
+        }
+        variables.retain(|(name, _)| !said.set_env.iter().any(|(set, _)| set == name));
+        variables.extend(said.set_env.iter().cloned());
+        // A file that somebody else chose must not give away what is the operator's.
+        if self.chosen == Chosen::ByCall
+            && ask.asker == Asker::Foreign
+            && (agent.is_some() || !said.send_env.is_empty())
+        {
+            return Err(ResolveError::Call(
+                "ForwardAgent and SendEnv are not for files that callers from elsewhere name".to_owned(),
+            ));
+        }
+        Ok(Lendings { variables, agent })
+    }
+
+    fn agent_socket(&self, said: &Said) -> Option<PathBuf> {
+        match &said.identity_agent {
+            None | Some(IdentityAgent::AuthSock) => self.ask.defaults.agent_socket.clone(),
+            Some(IdentityAgent::None) => None,
+            Some(IdentityAgent::Variable(name)) => {
+                (self.user.environment)(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+            }
+            Some(IdentityAgent::Socket(path)) => Some(path.into()),
+        }
     }
 
     fn hop(&self, said: &Said, part: Part) -> Result<Hop, ResolveError> {
@@ -257,7 +341,7 @@ impl Journey<'_> {
                 username: said.user.clone(),
             },
             host_key_name: said.host_key_alias.clone(),
-            credentials: self.credentials(said, part),
+            credentials: self.credentials(said, part)?,
             host_keys: self.host_keys(said, part),
             wire: Wire {
                 compression,
@@ -268,49 +352,43 @@ impl Journey<'_> {
                     AddressFamily::Inet6 => Family::V6,
                 },
                 bind_address: said.bind_address.clone(),
-                algorithms: named_algorithms(said)?,
+                program: None,
+                algorithms: Algorithms {
+                    kex: named(said, AlgorithmKind::Kex, "KexAlgorithms")?,
+                    ciphers: named(said, AlgorithmKind::Ciphers, "Ciphers")?,
+                    macs: named(said, AlgorithmKind::Macs, "MACs")?,
+                    host_keys: named(said, AlgorithmKind::HostKey, "HostKeyAlgorithms")?,
+                },
             },
+            lendings: Lendings::default(),
         })
     }
 
     /// Password and key files of the call are for the last host: those before it are somebody else's.
-    fn credentials(&self, said: &Said, part: Part) -> Credentials {
-        let Self { ask, user, .. } = self;
-        let named: &[PathBuf] = match part {
+    fn credentials(&self, said: &Said, part: Part) -> Result<Credentials, ResolveError> {
+        let Self { ask, .. } = self;
+        let by_call: &[PathBuf] = match part {
             Part::Last => &ask.identity_files,
             Part::Jump => &[],
         };
         let mut key_files: Vec<KeyFile> =
-            named.iter().map(|path| KeyFile { path: path.clone(), need: Need::Required }).collect();
-        if said.are_identity_files_given || named.is_empty() {
+            by_call.iter().map(|path| KeyFile { path: path.clone(), need: Need::Required }).collect();
+        if said.are_identity_files_given || by_call.is_empty() {
             // A name that cannot be expanded is an error about that file alone.
             let paths = said.identity_files.iter().filter_map(|file| file.path.as_ref().ok());
             key_files.extend(paths.map(|path| KeyFile { path: path.into(), need: Need::IfUsable }));
         }
-        let variable =
-            |name: &str| (user.environment)(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let wants = |method: &str| {
-            said.preferred_authentications
-                .as_ref()
-                .is_none_or(|list| list.iter().any(|known| known == method))
-        };
-        Credentials {
+        let certificate_files = said.certificate_files.iter().filter_map(|file| file.path.as_ref().ok());
+        Ok(Credentials {
             key_files,
+            certificate_files: certificate_files.map(PathBuf::from).collect(),
             key_passphrase: ask.key_passphrase.clone(),
             password: ask.password.clone().filter(|_| part == Part::Last),
-            agent_socket: match &said.identity_agent {
-                None | Some(IdentityAgent::AuthSock) => ask.defaults.agent_socket.clone(),
-                Some(IdentityAgent::None) => None,
-                Some(IdentityAgent::Variable(name)) => variable(name),
-                Some(IdentityAgent::Socket(path)) => Some(path.into()),
-            },
+            agent_socket: self.agent_socket(said),
             agent_keys: if said.identities_only { AgentKeys::OfKeyFiles } else { AgentKeys::All },
-            methods: Methods {
-                publickey: said.pubkey_authentication != PubkeyAuthentication::No && wants("publickey"),
-                password: said.password_authentication && wants("password"),
-                keyboard_interactive: said.kbd_interactive_authentication && wants("keyboard-interactive"),
-            },
-        }
+            order: order(said),
+            signatures: named(said, AlgorithmKind::PubkeyAccepted, "PubkeyAcceptedAlgorithms")?,
+        })
     }
 
     fn host_keys(&self, said: &Said, part: Part) -> HostKeys {
@@ -346,35 +424,51 @@ impl Journey<'_> {
 
 fn policy(checking: HostKeyChecking) -> HostKeyPolicy {
     match checking {
-        // Nobody can be asked.
-        HostKeyChecking::Yes | HostKeyChecking::Ask => HostKeyPolicy::Strict,
+        HostKeyChecking::Yes => HostKeyPolicy::Strict,
+        HostKeyChecking::Ask => HostKeyPolicy::Ask,
         HostKeyChecking::AcceptNew => HostKeyPolicy::AcceptNew,
         HostKeyChecking::No => HostKeyPolicy::DangerAcceptAny,
     }
 }
 
-fn named_algorithms(said: &Said) -> Result<Algorithms, ResolveError> {
-    let of = |kind, keyword: &str| match said.algorithms(kind) {
-        None => Ok(None),
-        Some(list) => {
-            let offer = algorithms::offer(kind);
-            let names: Vec<String> =
-                list.apply(offer.default, offer.known).into_iter().map(|name| name.to_string()).collect();
-            match names.is_empty() {
-                true => Err(ResolveError::Config(format!(
-                    "{}: none of the algorithms of {keyword} is known here",
-                    said.original_host
-                ))),
-                false => Ok(Some(names)),
-            }
-        }
+/// What is tried, and when: where the configuration names methods, all keys stand where it names theirs.
+fn order(said: &Said) -> Order {
+    let mut order = match &said.preferred_authentications {
+        None => Order::default(),
+        Some(methods) => Order(
+            methods
+                .iter()
+                .flat_map(|method| match method.as_str() {
+                    "publickey" => [Means::NamedKeys, Means::AgentKeys].as_slice(),
+                    "password" => &[Means::Password],
+                    "keyboard-interactive" => &[Means::KeyboardInteractive],
+                    _ => &[],
+                })
+                .copied()
+                .collect(),
+        ),
     };
-    Ok(Algorithms {
-        kex: of(AlgorithmKind::Kex, "KexAlgorithms")?,
-        ciphers: of(AlgorithmKind::Ciphers, "Ciphers")?,
-        macs: of(AlgorithmKind::Macs, "MACs")?,
-        host_keys: of(AlgorithmKind::HostKey, "HostKeyAlgorithms")?,
-    })
+    order.0.retain(|means| match means {
+        Means::NamedKeys | Means::AgentKeys => said.pubkey_authentication != PubkeyAuthentication::No,
+        Means::Password => said.password_authentication,
+        Means::KeyboardInteractive => said.kbd_interactive_authentication,
+    });
+    order
+}
+
+/// The algorithms of a kind that the configuration leaves, if it speaks of them.
+fn named(said: &Said, kind: AlgorithmKind, keyword: &str) -> Result<Option<Vec<String>>, ResolveError> {
+    let Some(list) = said.algorithms(kind) else { return Ok(None) };
+    let offer = algorithms::offer(kind);
+    let names: Vec<String> =
+        list.apply(offer.default, offer.known).into_iter().map(|name| name.to_string()).collect();
+    match names.is_empty() {
+        true => Err(ResolveError::Config(format!(
+            "{}: none of the algorithms of {keyword} is known here",
+            said.original_host
+        ))),
+        false => Ok(Some(names)),
+    }
 }
 
 fn call(error: impl fmt::Display) -> ResolveError {

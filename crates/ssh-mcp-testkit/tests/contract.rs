@@ -37,6 +37,7 @@ impl Rig for FakeRig {
                 Credentials::default(),
             ),
             timeout: Duration::from_secs(30),
+            accepted: Vec::new(),
         }
     }
 

@@ -24,6 +24,7 @@ fn request() -> ConnectRequest {
             Credentials::default(),
         ),
         timeout: Duration::from_secs(30),
+        accepted: Vec::new(),
     }
 }
 

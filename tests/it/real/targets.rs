@@ -10,7 +10,7 @@ use crate::client::LIMIT;
 use crate::sshd::{Agent, HostKey, Proxy};
 
 /// The product with this configuration in its user's home.
-async fn product(config: &str, env: &[(&str, &str)]) -> McpClient {
+pub(super) async fn product(config: &str, env: &[(&str, &str)]) -> McpClient {
     let client = McpClient::spawn(Era::LEGACY_2025_11, &binary("ssh-mcp-stdio"), &[], env).await;
     fs::create_dir_all(client.home().join(".ssh")).unwrap();
     fs::write(client.home().join(".ssh/config"), config).unwrap();
@@ -18,13 +18,13 @@ async fn product(config: &str, env: &[(&str, &str)]) -> McpClient {
 }
 
 /// The code of a refusal.
-fn code(answer: &ToolAnswer) -> &str {
+pub(super) fn code(answer: &ToolAnswer) -> &str {
     assert!(answer.is_error, "{}", answer.text);
     answer.structured["code"].as_str().unwrap()
 }
 
 /// Connects anew and says who it is there.
-async fn user_at(client: &McpClient, mut call: Value) -> String {
+pub(super) async fn user_at(client: &McpClient, mut call: Value) -> String {
     call["reuse"] = "force_new".into();
     let answer = client.call("ssh_connect", call).await;
     assert!(!answer.is_error, "{}", answer.text);
@@ -33,14 +33,14 @@ async fn user_at(client: &McpClient, mut call: Value) -> String {
     answer.structured["stdout"].as_str().unwrap().trim().to_owned()
 }
 
-async fn refusal(client: &McpClient, mut call: Value) -> (String, String) {
+pub(super) async fn refusal(client: &McpClient, mut call: Value) -> (String, String) {
     call["reuse"] = "force_new".into();
     let answer = client.call("ssh_connect", call).await;
     (code(&answer).to_owned(), answer.text.clone())
 }
 
 /// A `Host` block that leads to the server with its usual key.
-fn block(alias: &str, server: &OpenSshd, more: &str) -> String {
+pub(super) fn block(alias: &str, server: &OpenSshd, more: &str) -> String {
     let key = server.client_key(ClientKey::Ed25519);
     format!(
         "Host {alias}\n HostName 127.0.0.1\n Port {}\n User tester\n IdentityFile {}\n {more}\n",
@@ -49,7 +49,7 @@ fn block(alias: &str, server: &OpenSshd, more: &str) -> String {
     )
 }
 
-fn copy_key(from: &Path, to: &Path) {
+pub(super) fn copy_key(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::copy(from, to).unwrap();
     fs::set_permissions(to, fs::Permissions::from_mode(0o600)).unwrap();

@@ -39,6 +39,7 @@ pub(super) struct Options {
     pub(super) set_env: Vec<(String, String)>,
     pub(super) send_env: Vec<String>,
     pub(super) hash_known_hosts: Option<bool>,
+    pub(super) proxy_use_fdpass: Option<bool>,
     pub(super) algorithms: Vec<(AlgorithmKind, AlgorithmList)>,
     pub(super) canonicalize: Option<Canonicalize>,
     pub(super) canonical_domains: Option<Vec<String>>,
@@ -125,6 +126,7 @@ impl Options {
                 names.iter().for_each(|name| self.send(name));
                 true
             }
+            Setting::ProxyUseFdpass(fdpass) => first(&mut self.proxy_use_fdpass, || *fdpass),
             Setting::HashKnownHosts(hash) => first(&mut self.hash_known_hosts, || *hash),
             Setting::Algorithms(kind, list) => {
                 let is_first = self.algorithms.iter().all(|(known, _)| known != kind);

@@ -293,6 +293,7 @@ impl Pass<'_> {
             number_of_password_prompts: options.number_of_password_prompts.unwrap_or(3),
             set_env: options.set_env.clone(),
             send_env: options.send_env.clone(),
+            proxy_use_fdpass: options.proxy_use_fdpass.unwrap_or(false),
             hash_known_hosts: options.hash_known_hosts,
             algorithms: options.algorithms.clone(),
             written,

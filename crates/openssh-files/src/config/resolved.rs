@@ -34,6 +34,8 @@ pub struct Resolved {
     pub certificate_files: Vec<KeyFile>,
     /// The way to the host.
     pub proxy: Proxy,
+    /// The program hands over a connection instead of carrying it.
+    pub proxy_use_fdpass: bool,
     /// The name the host's key is looked up by, in lower case.
     pub host_key_alias: Option<String>,
     /// The user's known_hosts files; an empty list is `none`.

@@ -22,6 +22,7 @@ pub(super) enum Setting {
     IdentityAgent(String),
     ProxyJump(Option<Jumps>),
     ProxyCommand(Option<String>),
+    ProxyUseFdpass(bool),
     HostKeyAlias(String),
     /// Empty for `none`.
     UserKnownHostsFile(Vec<String>),
@@ -196,6 +197,7 @@ impl Setting {
             }
             "proxyjump" => Setting::ProxyJump(jumps(rest)?),
             "proxycommand" => Setting::ProxyCommand(command(rest)?),
+            "proxyusefdpass" => Setting::ProxyUseFdpass(flag("ProxyUseFdpass")?),
             "hostkeyalias" => Setting::HostKeyAlias(one("HostKeyAlias")?.to_ascii_lowercase()),
             "userknownhostsfile" => Setting::UserKnownHostsFile(files("UserKnownHostsFile", rest)?),
             "globalknownhostsfile" => Setting::GlobalKnownHostsFile(files("GlobalKnownHostsFile", rest)?),

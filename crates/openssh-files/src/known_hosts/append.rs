@@ -92,7 +92,7 @@ pub fn append(
     let path = path.as_ref();
     let mut file = open_locked(path)?;
     let text = content(&file, path)?;
-    let known = KnownHosts::parse(path, &text);
+    let known = KnownHosts::parse_about(path, &text, host);
     match known.verdict(host, key) {
         Verdict::Unknown => {}
         Verdict::Match(at) => return Ok(Learnt::Present(at)),
@@ -102,7 +102,7 @@ pub fn append(
     }
     let name = match hashing {
         Hashing::Hashed => hashed(host)?,
-        Hashing::AsFile if known.has_hashed_names() => hashed(host)?,
+        Hashing::AsFile if known.hides_names => hashed(host)?,
         Hashing::AsFile | Hashing::Plain => host.to_string(),
     };
     let newline = if text.last().is_none_or(|&last| last == b'\n') { "" } else { "\n" };

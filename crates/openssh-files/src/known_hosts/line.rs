@@ -34,19 +34,32 @@ pub(super) enum Hosts {
 
 impl Hosts {
     pub(super) fn include(&self, host: &HostName) -> bool {
+        self.include_any([host])
+    }
+
+    pub(super) fn include_any<'a>(&self, names: impl IntoIterator<Item = &'a HostName>) -> bool {
         match self {
-            Hosts::Patterns(list) => pattern::list_matches(list, host.as_str().as_bytes()),
-            Hosts::Hashed(hashed) => hashed.is_of(host),
+            Hosts::Patterns(list) => {
+                names.into_iter().any(|name| pattern::list_matches(list, name.as_str().as_bytes()))
+            }
+            Hosts::Hashed(hashed) => hashed.is_of_any(names),
         }
     }
 }
 
-impl Line {
+/// A line of which the key is still to be read: most lines are about somebody else.
+pub(super) struct Subject<'a> {
+    pub(super) hosts: Hosts,
+    marker: Marker,
+    key: &'a [u8],
+}
+
+impl Subject<'_> {
     /// Reads one line without its newline; `None` for blank lines, comments, and whatever OpenSSH would skip.
     ///
     /// One thing is read more strictly than OpenSSH reads it: a tab behind `@revoked` or `@cert-authority` ends the marker
     /// as a space does. OpenSSH drops such a line, and with it a revocation that somebody meant.
-    pub(super) fn parse(text: &[u8]) -> Option<Line> {
+    pub(super) fn parse(text: &[u8]) -> Option<Subject<'_>> {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let (first, rest) = word(text);
         let (marker, hosts, rest) = match first {
@@ -61,9 +74,15 @@ impl Line {
             [b'|', ..] => Hosts::Hashed(HashedName::parse(hosts)?),
             list => Hosts::Patterns(list.to_ascii_lowercase().into()),
         };
-        let (algorithm, rest) = word(rest);
+        Some(Subject { hosts, marker, key: rest })
+    }
+
+    /// The whole line; `None` if its key is none that OpenSSH would take.
+    pub(super) fn into_line(self) -> Option<Line> {
+        let (algorithm, rest) = word(self.key);
         let (base64, _comment) = word(rest);
-        Some(Line { marker, hosts, key: HostKey::from_fields(algorithm, base64)? })
+        let key = HostKey::from_fields(algorithm, base64)?;
+        Some(Line { marker: self.marker, hosts: self.hosts, key })
     }
 }
 

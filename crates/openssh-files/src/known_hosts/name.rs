@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 
+use crate::pattern;
+
 /// The name a host is looked up and learnt under, in lower case (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 ///
 /// *Invariant:* holds no byte that could end a field or a line, or that a reader would take for a pattern, a marker, a
@@ -50,6 +52,12 @@ impl HostName {
         &self.name
     }
 
+    /// Whether a principal of a host certificate names this host: the port does not count, `*` and `?` do.
+    pub fn is_principal(&self, principal: &str) -> bool {
+        let name = self.bare.as_ref().unwrap_or(&self.name);
+        pattern::matches(principal.to_ascii_lowercase().as_bytes(), name.as_bytes())
+    }
+
     /// The name without its port, where it has one: OpenSSH falls back to it for a host not known under its port.
     pub(super) fn without_port(&self) -> Option<HostName> {
         let name = self.bare.clone()?;
@@ -72,30 +80,47 @@ pub(super) struct HashedName {
 
 impl HashedName {
     pub(super) fn of(name: &HostName, salt: [u8; 20]) -> HashedName {
-        // HMAC fills a short key up with zeros to the 64 bytes of SHA-1's block: done here, the key cannot have a wrong size.
-        let mut key = [0; 64];
-        for (slot, byte) in key.iter_mut().zip(salt) {
-            *slot = byte;
-        }
-        let mac = <Hmac<Sha1> as hmac::digest::KeyInit>::new(&key.into());
-        HashedName { salt, hash: mac.chain_update(name.as_str()).finalize().into_bytes().into() }
+        HashedName { salt, hash: keyed(salt).chain_update(name.as_str()).finalize().into_bytes().into() }
     }
 
     /// Reads `|1|salt|hash`; `None` if any part of it has another form.
     pub(super) fn parse(field: &[u8]) -> Option<HashedName> {
         let mut parts = field.strip_prefix(MAGIC.as_bytes())?.splitn(2, |&byte| byte == b'|');
-        let mut bytes = || STANDARD.decode(parts.next()?).ok()?.try_into().ok();
+        let mut bytes = || twenty_bytes(parts.next()?);
         Some(HashedName { salt: bytes()?, hash: bytes()? })
     }
 
-    pub(super) fn is_of(&self, name: &HostName) -> bool {
-        *self == HashedName::of(name, self.salt)
+    /// Whether it hides one of these names; half of the work is the salt's, and is done once for all of them.
+    pub(super) fn is_of_any<'a>(&self, names: impl IntoIterator<Item = &'a HostName>) -> bool {
+        let keyed = keyed(self.salt);
+        names
+            .into_iter()
+            .any(|name| keyed.clone().chain_update(name.as_str()).finalize().into_bytes()[..] == self.hash)
     }
 }
 
 impl std::fmt::Display for HashedName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{MAGIC}{}|{}", STANDARD.encode(self.salt), STANDARD.encode(self.hash))
+    }
+}
+
+fn keyed(salt: [u8; 20]) -> Hmac<Sha1> {
+    // HMAC fills a short key up with zeros to the 64 bytes of SHA-1's block: done here, the key cannot have a wrong size.
+    let mut key = [0; 64];
+    for (slot, byte) in key.iter_mut().zip(salt) {
+        *slot = byte;
+    }
+    <Hmac<Sha1> as hmac::digest::KeyInit>::new(&key.into())
+}
+
+/// Twenty bytes in base64. A long file has tens of thousands of them, so none is put on the heap.
+fn twenty_bytes(base64: &[u8]) -> Option<[u8; 20]> {
+    // As much as the decoder wants for a text of this length; a longer text does not fit.
+    let mut room = [0; 21];
+    match STANDARD.decode_slice(base64, &mut room) {
+        Ok(20) => room.first_chunk().copied(),
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use openssh_files::known_hosts::{
-    HostKey, HostKeyError, HostName, HostNameError, KnownHosts, Location, ReadError, Verdict,
+    Authority, HostKey, HostKeyError, HostName, HostNameError, KnownHosts, Location, ReadError, Verdict,
 };
 
 use crate::cases::{CASES, Case, Expected, HOST, Keys, Query};
@@ -18,6 +18,13 @@ fn every_case_of_the_table() {
         std::fs::write(&user, keys.fill(case.user)).unwrap();
         std::fs::write(&global, keys.fill(case.global)).unwrap();
         let known = KnownHosts::read_all([&user, &global]).unwrap();
+        // Who reads about one host only hears the same of it.
+        let about = KnownHosts::read_about([&user, &global], &name(case)).unwrap();
+        let of = |known: &KnownHosts| {
+            let name = name(case);
+            (known.verdict(&name, &keys.shown), known.known_key_types(&name), known.has_authority(&name))
+        };
+        assert_eq!(of(&about), of(&known), "{}", case.name);
         let lines_before = |at: &Location| if at.file == user { 0 } else { case.user.split('\n').count() };
         let line = |at: Location| lines_before(&at) + at.line;
         let said = match known.verdict(&name(case), &keys.shown) {
@@ -72,6 +79,62 @@ fn known_types_come_in_the_order_of_the_file_without_revoked_keys() {
     check("b.x", 22, &["ssh-ed25519", "ssh-rsa"]);
     check("a.x", 2222, &["ssh-rsa", "ssh-ed25519"]);
     check("a.y", 22, &[]);
+}
+
+#[test]
+fn an_authority_is_trusted_with_the_hosts_of_its_line_unless_revoked() {
+    let (ca, other, key, plain) = (ed25519(1), ed25519(2), ed25519(3), ed25519(4));
+    let text = format!(
+        "@cert-authority *.x,!bad.x {ca}\n@cert-authority [p.y]:* {ca}\nh.z {ca}\n@revoked r.x {key}\n\
+         @revoked s.x {ca}\n@cert-authority q.y {ca}\n",
+        ca = fields(&ca),
+        key = fields(&key),
+    );
+    let known = KnownHosts::parse("kh", text.as_bytes());
+    let at = |line| Location { file: "kh".into(), line };
+    let check = |host: &str, port, key: &HostKey, signer: &HostKey, expected: Authority| {
+        let name = HostName::new(host, port).unwrap();
+        assert_eq!(known.authority(&name, key, signer), expected, "{name}");
+    };
+    check("a.x", 22, &plain, &ca, Authority::Trusted(at(1)));
+    check("a.x", 2222, &plain, &ca, Authority::Trusted(at(1)));
+    check("p.y", 2222, &plain, &ca, Authority::Trusted(at(2)));
+    check("q.y", 2222, &plain, &ca, Authority::Trusted(at(6)));
+    for (host, signer) in [("a.x", &other), ("bad.x", &ca), ("p.y", &ca), ("h.z", &ca)] {
+        check(host, 22, &plain, signer, Authority::Unknown);
+    }
+    check("r.x", 22, &key, &ca, Authority::Revoked(at(4)));
+    check("r.x", 2222, &key, &ca, Authority::Revoked(at(4)));
+    check("r.x", 22, &plain, &ca, Authority::Trusted(at(1)));
+    check("s.x", 22, &plain, &ca, Authority::Revoked(at(5)));
+    for (host, port, expected) in
+        [("a.x", 2222, true), ("p.y", 22, false), ("p.y", 23, true), ("h.z", 22, false)]
+    {
+        assert_eq!(known.has_authority(&HostName::new(host, port).unwrap()), expected, "{host}:{port}");
+    }
+}
+
+#[test]
+fn principals_name_a_host_without_its_port() {
+    for (principal, host, is_it) in [
+        ("Box.example", "box.EXAMPLE", true),
+        ("*.example", "box.example", true),
+        ("bo?.example", "box.example", true),
+        ("example", "box.example", false),
+        ("", "box.example", false),
+        // One pattern, not a list.
+        ("box.example,other", "box.example", false),
+        ("!other", "box.example", false),
+    ] {
+        for port in [22, 2222] {
+            assert_eq!(
+                HostName::new(host, port).unwrap().is_principal(principal),
+                is_it,
+                "{principal} {host}"
+            );
+        }
+    }
+    assert!(HostName::alias("alias").unwrap().is_principal("alias"));
 }
 
 #[test]

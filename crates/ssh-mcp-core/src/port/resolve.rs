@@ -5,8 +5,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::target::{
-    Algorithms, Compression, Credentials, Family, Hop, HostKeyPolicy, HostKeys, Keepalive, Secret, Target,
-    Wire,
+    Algorithms, Compression, Credentials, Family, Hop, HostKeyPolicy, HostKeys, Keepalive, Lendings, Secret,
+    Target, Wire,
 };
 
 /// A target, and what a call says about it; what it leaves open the configuration says, then [`Defaults`].
@@ -34,6 +34,8 @@ pub struct TargetAsk {
     pub proxy_jump: Option<String>,
     /// Whether zlib is offered.
     pub compression: Option<Compression>,
+    /// Whether programs there may ask the agent.
+    pub forwarding: Option<Forwarding>,
     /// Keywords of ssh_config(5) and their values.
     pub options: Vec<(String, String)>,
     /// Arguments of ssh(1).
@@ -53,6 +55,15 @@ pub enum ConfigFiles {
     None,
     /// This one alone.
     Only(PathBuf),
+}
+
+/// Whether the agent is lent to the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// Who asks for a connection.
@@ -97,8 +108,10 @@ impl Defaults {
                 keepalive: self.keepalive,
                 family: Family::Any,
                 bind_address: None,
+                program: None,
                 algorithms: Algorithms::default(),
             },
+            lendings: Lendings::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     history::Origin,
     port::BoxFuture,
     port::resolve::{ResolveError, Resolved, TargetAsk},
-    target::{Hop, Target},
+    target::{Hop, ShownKey, Target},
 };
 
 /// Makes links. Shared by all sessions; has no state of its own that a call could break.
@@ -39,6 +39,8 @@ pub struct ConnectRequest {
     pub hop: Hop,
     /// TCP, key exchange and authentication of all hops together.
     pub timeout: Duration,
+    /// Keys the user has accepted, for hops whose policy is to ask.
+    pub accepted: Vec<ShownKey>,
 }
 
 /// A session that is ready for channels.
@@ -101,6 +103,8 @@ pub enum ConnectError {
         tried: Vec<String>,
         /// What the server would take.
         offered: Vec<String>,
+        /// Its last words, where it ended the login before everything was tried.
+        cut_off: Option<String>,
     },
     /// The key file cannot be used.
     #[error("cannot use key file {path}: {cause}")]
@@ -115,10 +119,12 @@ pub enum ConnectError {
     UnknownHostKey {
         /// Host as looked up.
         host: String,
-        /// Algorithm of the key shown.
-        algorithm: String,
-        /// Fingerprint of the key shown.
-        fingerprint: String,
+        /// The key shown.
+        shown: Box<ShownKey>,
+        /// What became of it: refused, or to be put to the user.
+        verdict: Unknown,
+        /// Why a certificate that the host showed does not vouch for it.
+        certificate: Option<String>,
     },
     /// The host is known by another key, or the key is revoked.
     #[error("host key of {host} has changed")]
@@ -131,6 +137,8 @@ pub enum ConnectError {
         fingerprint: String,
         /// `file:line` of the entry it contradicts, and what that entry says.
         known: String,
+        /// The command that takes the old key out, where there is one.
+        forget: Option<String>,
     },
     /// One of the hosts on the way failed.
     #[error("jump host {host}: {error}")]
@@ -148,6 +156,15 @@ pub enum ConnectError {
         /// The system's words.
         cause: String,
     },
+}
+
+/// What becomes of a key of a host that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// It is refused.
+    Refused,
+    /// The user decides: an attempt whose [`ConnectRequest::accepted`] has it learns it.
+    Undecided,
 }
 
 /// Whether trying again can help.

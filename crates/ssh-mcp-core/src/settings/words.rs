@@ -63,10 +63,11 @@ pub enum HostKeyChecking {
 }
 
 impl HostKeyChecking {
-    /// What a connection does that cannot ask anybody.
+    /// What a connection does.
     pub fn policy(self) -> HostKeyPolicy {
         match self {
-            Self::Yes | Self::Ask => HostKeyPolicy::Strict,
+            Self::Yes => HostKeyPolicy::Strict,
+            Self::Ask => HostKeyPolicy::Ask,
             Self::AcceptNew => HostKeyPolicy::AcceptNew,
             Self::DangerAcceptAny => HostKeyPolicy::DangerAcceptAny,
         }

@@ -27,7 +27,7 @@ use ssh_mcp_core::{
     reason::Reason,
     registry::{Command, Expiry, Session, Shell},
     settings::Settings,
-    target::{Address, Credentials, HostKeyPolicy, Target},
+    target::{Address, Credentials, HostKeyPolicy, ShownKey, Target},
 };
 use ssh_mcp_testkit::{
     host::{Script, ScriptedHost, defaults},
@@ -99,6 +99,7 @@ fn ask_connect(reuse: Reuse) -> Connect {
         agent: None,
         expiry: Expiry::After(300 * SECOND),
         reuse,
+        accepted: Vec::new(),
     }
 }
 

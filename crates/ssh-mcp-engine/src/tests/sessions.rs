@@ -3,7 +3,7 @@
 use ssh_mcp_core::{
     kind::command::Status,
     lifecycle::SessionState,
-    port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Signal, Start, Transience},
+    port::ssh::{ConnectError, HostKeyReport, HostKeyStatus, Signal, Start, Transience, Unknown},
     registry::{Entry, HealthWord},
 };
 use ssh_mcp_testkit::host::Seen;
@@ -121,14 +121,25 @@ fn refused() -> ConnectError {
 fn permanent() -> Vec<ConnectError> {
     vec![
         ConnectError::Failed { cause: "no such host".into(), transience: Transience::Permanent },
-        ConnectError::Rejected { tried: vec![], offered: vec![] },
+        ConnectError::Rejected { tried: vec![], offered: vec![], cut_off: None },
         ConnectError::Key { path: "key".into(), cause: "missing".into() },
-        ConnectError::UnknownHostKey { host: "box".into(), algorithm: "a".into(), fingerprint: "f".into() },
+        ConnectError::UnknownHostKey {
+            host: "box".into(),
+            shown: Box::new(ShownKey {
+                name: "box".into(),
+                address: Address { host: "box".into(), port: 22 },
+                algorithm: "a".into(),
+                fingerprint: "f".into(),
+            }),
+            verdict: Unknown::Undecided,
+            certificate: None,
+        },
         ConnectError::ChangedHostKey {
             host: "box".into(),
             algorithm: "a".into(),
             fingerprint: "f".into(),
             known: "k".into(),
+            forget: None,
         },
         ConnectError::KnownHosts { path: "p".into(), cause: "c".into() },
     ]

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use ssh_mcp_core::{
     code::Warning,
-    port::ssh::{LinkLost, Transience},
+    port::ssh::{LinkLost, Transience, Unknown},
     reason::Reason,
-    target::Target,
+    target::{Address, Target},
 };
 
 use super::*;
@@ -81,7 +81,7 @@ fn connecting_fails_with_the_code_of_its_cause() {
             "u@h:22: not connected within 3 s",
         ),
         (
-            ConnectError::Rejected { tried: vec![text("password")], offered: vec![] },
+            ConnectError::Rejected { tried: vec![text("password")], offered: vec![], cut_off: None },
             Code::AuthFailed,
             "u@h:22: authentication failed",
         ),
@@ -93,8 +93,14 @@ fn connecting_fails_with_the_code_of_its_cause() {
         (
             ConnectError::UnknownHostKey {
                 host: text("h"),
-                algorithm: text("ssh-ed25519"),
-                fingerprint: text("SHA256:x"),
+                shown: Box::new(ShownKey {
+                    name: text("h"),
+                    address: Address { host: text("h"), port: 22 },
+                    algorithm: text("ssh-ed25519"),
+                    fingerprint: text("SHA256:x"),
+                }),
+                verdict: Unknown::Refused,
+                certificate: None,
             },
             Code::HostKeyUnknown,
             "u@h:22: host key of h is not known",
@@ -105,6 +111,7 @@ fn connecting_fails_with_the_code_of_its_cause() {
                 algorithm: text("ssh-ed25519"),
                 fingerprint: text("SHA256:x"),
                 known: text("f:1"),
+                forget: None,
             },
             Code::HostKeyMismatch,
             "u@h:22: host key of h has changed",
@@ -124,14 +131,29 @@ fn connecting_fails_with_the_code_of_its_cause() {
 
 #[test]
 fn what_the_caller_can_compare_stands_in_the_detail() {
-    let failure =
-        connect(ConnectError::Rejected { tried: vec!["password".into()], offered: vec!["publickey".into()] });
+    let failure = connect(ConnectError::Rejected {
+        tried: vec!["password".into()],
+        offered: vec!["publickey".into()],
+        cut_off: None,
+    });
     assert!(failure.detail().contains("; tried: password; the server takes: publickey; attempts=4"));
+    for (words, told) in [
+        (
+            "Too many authentication failures",
+            "its MaxAuthTries): Too many authentication failures; name the right key",
+        ),
+        ("gone fishing", "; the server ended the login: gone fishing; attempts=4"),
+    ] {
+        let cut_off = Some(words.to_owned());
+        let failure = connect(ConnectError::Rejected { tried: vec![], offered: vec![], cut_off });
+        assert!(failure.detail().contains(told), "{}", failure.detail());
+    }
     let failure = connect(ConnectError::ChangedHostKey {
         host: "h".into(),
         algorithm: "ssh-ed25519".into(),
         fingerprint: "SHA256:x".into(),
         known: "f:1 ssh-rsa SHA256:y".into(),
+        forget: None,
     });
     assert!(failure.detail().contains("; the host shows ssh-ed25519 SHA256:x; known: f:1 ssh-rsa SHA256:y"));
 }

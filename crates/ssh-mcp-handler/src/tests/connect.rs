@@ -14,7 +14,7 @@ use ssh_mcp_core::{
 use ssh_mcp_testkit::host::{ScriptedHost, Seen};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{Rig, settings};
+use super::rig::{Rig, completed, settings};
 use crate::call::{self, Request};
 
 fn to_example() -> Value {
@@ -193,7 +193,7 @@ async fn a_call_that_is_called_off_stops_connecting() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         cancelled.cancel();
     });
-    assert_eq!(result.unwrap().is_error, Some(true));
+    assert_eq!(completed(result.unwrap()).is_error, Some(true));
     assert!(rig.shared.engine.clock().now() < Duration::from_secs(2));
     assert!(rig.shared.engine.registries().sessions.is_empty());
 }
@@ -201,7 +201,11 @@ async fn a_call_that_is_called_off_stops_connecting() {
 #[tokio::test(start_paused = true)]
 async fn secrets_are_nowhere_in_an_answer() {
     let rig = Rig::new();
-    rig.host.then_connect_fails(ConnectError::Rejected { tried: vec!["password".into()], offered: vec![] });
+    rig.host.then_connect_fails(ConnectError::Rejected {
+        tried: vec!["password".into()],
+        offered: vec![],
+        cut_off: None,
+    });
     let secrets = json!({ "password": "hunter2hunter2", "key_passphrase": "opensesame" });
     let failed = rig.fails("ssh_connect", with(to_example(), secrets.clone())).await;
     assert_eq!(failed.fact("code"), "AUTH_FAILED");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rmcp::model::{CallToolResult, ErrorData};
+use rmcp::model::{CallToolResponse, CallToolResult, ErrorData};
 use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Shared,
+    asking::Asking,
     call::{self, Request},
     cx::Cx,
     outlet::Encodings,
@@ -84,6 +85,7 @@ impl Rig {
             owner: self.owner.clone(),
             push: Some(self.push()),
             progress: Progress::new(None, cancelled),
+            asking: Asking::nobody(),
         }
     }
 
@@ -102,7 +104,7 @@ impl Rig {
     ) -> Result<CallToolResult, ErrorData> {
         let arguments = arguments.as_object().unwrap().clone();
         let request = Request { tool, arguments, key: key.as_ref(), peer: "test" };
-        call::call(&self.cx(CancellationToken::new()), &self.shared.keys, request).await
+        call::call(&self.cx(CancellationToken::new()), &self.shared.keys, request).await.map(completed)
     }
 
     /// A call that works.
@@ -181,6 +183,13 @@ impl Answered {
     pub(crate) fn header(&self) -> &str {
         self.text.lines().next().unwrap()
     }
+}
+
+/// The answer of a call that asks nothing.
+#[track_caller]
+pub(crate) fn completed(response: CallToolResponse) -> CallToolResult {
+    let CallToolResponse::Complete(result) = response else { panic!("no answer: {response:?}") };
+    result
 }
 
 /// Settings with files that exist nowhere, so that no test reads the machine's own.

@@ -75,6 +75,13 @@ impl Client {
         (client, answer["result"].clone())
     }
 
+    /// The same, declaring these capabilities.
+    pub(crate) async fn legacy_declaring(rig: &Rig, capabilities: Value) -> Self {
+        let mut client = Self::connect(rig);
+        client.capabilities = capabilities;
+        client.initialized("2025-11-25").await.0
+    }
+
     /// A client of the era without.
     pub(crate) fn modern(rig: &Rig) -> Self {
         Self::connect(rig).without_handshake()
@@ -97,9 +104,7 @@ impl Client {
 
     /// Clients that take bytes in notifications.
     pub(crate) async fn legacy_inline(rig: &Rig) -> Self {
-        let mut client = Self::connect(rig);
-        client.capabilities = inline();
-        client.initialized("2025-11-25").await.0
+        Self::legacy_declaring(rig, inline()).await
     }
 
     pub(crate) fn modern_inline(rig: &Rig) -> Self {

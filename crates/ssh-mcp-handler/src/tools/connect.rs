@@ -9,6 +9,7 @@ mod ground;
 mod list;
 mod login;
 mod secrets;
+mod trust;
 
 use std::sync::{
     Arc,
@@ -204,12 +205,13 @@ async fn connect(cx: &Cx, args: ConnectArgs) -> Result<Answer<ConnectBody>, Fail
     let beat = || {
         let attempts = failed.load(Ordering::Relaxed);
         let message = match attempts {
-            0 => "connecting".to_owned(),
+            _ if cx.asking.is_open() => trust::doing(cx).to_owned(),
+            0 => trust::doing(cx).to_owned(),
             attempts => format!("attempt {attempts} failed: {}; trying again", last.lock()),
         };
         Beat { progress: u64::from(attempts), total: None, message }
     };
-    let work = cx.engine.connect(&cx.owner, ask, &note);
+    let work = trust::connect(cx, ask, &note);
     match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
         Waiting::Done(answer) => Ok(connected(cx, answer?)),
         // The attempt has been dropped with the wait, and with it whatever it had opened.

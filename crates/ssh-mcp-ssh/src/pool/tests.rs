@@ -25,10 +25,12 @@ impl Bench {
             host_key: host_key(&server),
             username: server.user().to_owned(),
             ways: vec![way],
+            signatures: None,
             terms: Terms {
                 keepalive: Keepalive { interval: Duration::from_secs(30), max: 3 },
                 zlib: Zlib::Off,
                 algorithms: Algorithms::default(),
+                lendings: Lendings::default(),
             },
             timeout: LIMIT,
         };
@@ -113,10 +115,12 @@ async fn a_further_connection_takes_no_other_host_key() {
         host_key: recipe.host_key.clone(),
         username: recipe.username.clone(),
         ways: vec![Way::Password(Secret::new(other.password().to_owned()))],
+        signatures: None,
         terms: Terms {
             keepalive: recipe.terms.keepalive,
             zlib: Zlib::Off,
             algorithms: Algorithms::default(),
+            lendings: Lendings::default(),
         },
         timeout: LIMIT,
     };

@@ -15,7 +15,12 @@ fn user(home: &Path, config: &str) -> LocalUser {
         host_name: "here".to_owned(),
         owner: Owner { uid, private_group: None },
         home_of: Box::new(|_| None),
-        environment: Box::new(|name| (name == "AGENT").then(|| "/run/agent".to_owned())),
+        environment: Box::new(|name| match name {
+            "AGENT" => Some("/run/agent".to_owned()),
+            "LC_ALL" | "LC_TIME" => Some("C".to_owned()),
+            _ => None,
+        }),
+        variables: Box::new(|| ["LC_TIME", "AGENT", "LC_ALL"].map(str::to_owned).to_vec()),
     }
 }
 
@@ -32,6 +37,7 @@ fn ask(target: &str) -> TargetAsk {
         host_key_policy: None,
         proxy_jump: None,
         compression: None,
+        forwarding: None,
         options: Vec::new(),
         arguments: Vec::new(),
         asker: Asker::Local,
@@ -93,7 +99,7 @@ fn what_a_call_shows_is_for_the_last_host() {
 
 #[test]
 fn a_check_is_never_weaker_than_the_operator_wants() {
-    use HostKeyPolicy::{AcceptNew, DangerAcceptAny, Strict};
+    use HostKeyPolicy::{AcceptNew, Ask, DangerAcceptAny, Strict};
     let policy = |setting, said: &str, asked| {
         let call = TargetAsk {
             host_key_policy: asked,
@@ -109,7 +115,11 @@ fn a_check_is_never_weaker_than_the_operator_wants() {
     assert_eq!(policy(DangerAcceptAny, "", Some(DangerAcceptAny)), DangerAcceptAny);
     // The user's own file is the operator's word.
     assert_eq!(policy(Strict, "StrictHostKeyChecking no", None), DangerAcceptAny);
-    assert_eq!(policy(AcceptNew, "StrictHostKeyChecking ask", Some(DangerAcceptAny)), Strict);
+    assert_eq!(policy(AcceptNew, "StrictHostKeyChecking ask", Some(DangerAcceptAny)), Ask);
+    assert_eq!(policy(AcceptNew, "", Some(Ask)), Ask);
+    assert_eq!(policy(Ask, "", Some(AcceptNew)), Ask);
+    assert_eq!(policy(Strict, "", Some(Ask)), Strict);
+    assert_eq!(policy(Strict, "StrictHostKeyChecking ask", None), Ask);
 }
 
 #[test]
@@ -120,8 +130,7 @@ fn agents_keys_and_lines_are_what_the_file_says() {
     let hop = hop(config, &ask("h"));
     assert_eq!(hop.credentials.agent_socket, Some("/run/agent".into()));
     assert_eq!(hop.credentials.agent_keys, AgentKeys::OfKeyFiles);
-    let only_keys = Methods { publickey: true, password: false, keyboard_interactive: false };
-    assert_eq!(hop.credentials.methods, only_keys);
+    assert_eq!(hop.credentials.order, Order(vec![Means::NamedKeys, Means::AgentKeys]));
     assert_eq!((hop.wire.family, hop.wire.bind_address.as_deref()), (Family::V6, Some("10.0.0.1")));
     assert_eq!(hop.wire.keepalive.interval.as_secs(), 7);
     assert_eq!(hop.wire.compression, Compression::On);
@@ -175,10 +184,91 @@ fn programs_are_run_for_the_usual_files_only() {
 }
 
 #[test]
-fn a_proxy_command_is_not_passed_over() {
-    let refused = way("Host h\n ProxyCommand nc %h %p\n", &ask("h"));
-    assert!(
-        matches!(&refused, Err(ResolveError::Config(words)) if words.contains("ProxyCommand")),
-        "{refused:?}"
-    );
+fn a_proxy_command_leads_to_the_nearest_host() {
+    let home = tempfile::tempdir().unwrap();
+    let config = "Host h\n ProxyCommand nc %h %p\n User ann\nHost far\n ProxyJump h,b\nHost b\n ProxyCommand nc\n\
+        Host fd\n ProxyCommand nc\n ProxyUseFdpass yes\n";
+    let user = user(home.path(), config);
+    let line = |hop: &Hop| hop.wire.program.as_ref().map(|program| program.line.clone());
+    let near = resolve(&ask("h"), &user).unwrap();
+    assert_eq!((near.via.len(), line(&near.hop).as_deref()), (0, Some("nc h 22")));
+    let far = resolve(&ask("far"), &user).unwrap();
+    let lines: Vec<_> = far.via.iter().chain([&far.hop]).map(line).collect();
+    assert_eq!(lines, [Some("nc h 22".to_owned()), None, None]);
+    let refusal = |ask: &TargetAsk| match resolve(ask, &user) {
+        Err(ResolveError::Config(words)) => words,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(&ask("fd")), "fd: ProxyUseFdpass is not supported");
+    // A file that a call names runs nothing.
+    let chosen = home.path().join("chosen");
+    std::fs::write(&chosen, config).unwrap();
+    let by_call = TargetAsk { config: ConfigFiles::Only(chosen), ..ask("h") };
+    assert!(refusal(&by_call).contains("ProxyCommand"));
+}
+
+#[test]
+fn methods_are_tried_in_the_order_that_is_said() {
+    let order = |said: &str| hop(&format!("Host h\n{said}\n"), &ask("h")).credentials.order.0;
+    use Means::{AgentKeys, KeyboardInteractive, NamedKeys, Password};
+    assert_eq!(order(""), [NamedKeys, Password, KeyboardInteractive, AgentKeys]);
+    let said = "PreferredAuthentications keyboard-interactive,gssapi-with-mic,publickey,password";
+    assert_eq!(order(said), [KeyboardInteractive, NamedKeys, AgentKeys, Password]);
+    assert_eq!(order("PubkeyAuthentication no\nPasswordAuthentication no"), [KeyboardInteractive]);
+    let signatures = |said: &str| hop(&format!("Host h\n{said}\n"), &ask("h")).credentials.signatures;
+    assert_eq!(signatures(""), None);
+    assert_eq!(signatures("PubkeyAcceptedAlgorithms rsa-sha2-256"), Some(vec!["rsa-sha2-256".to_owned()]));
+    assert!(signatures("PubkeyAcceptedAlgorithms +ssh-rsa").unwrap().contains(&"ssh-rsa".to_owned()));
+}
+
+#[test]
+fn agent_and_variables_are_lent_as_the_file_or_the_call_says() {
+    let lent = |said: &str, forwarding| {
+        hop(&format!("Host h\n{said}\n"), &TargetAsk { forwarding, ..ask("h") }).lendings
+    };
+    let agent = |said: &str, forwarding| lent(said, forwarding).agent;
+    let usual = Some(PathBuf::from("/run/usual"));
+    assert_eq!(agent("", None), None);
+    assert_eq!(agent("", Some(Forwarding::On)), usual);
+    assert_eq!(agent("ForwardAgent yes", None), usual);
+    assert_eq!(agent("ForwardAgent yes", Some(Forwarding::Off)), None);
+    assert_eq!(agent("ForwardAgent $AGENT", None), Some("/run/agent".into()));
+    assert_eq!(agent("ForwardAgent /a", Some(Forwarding::On)), Some("/a".into()));
+    let variables = lent("SendEnv LC_*\nSetEnv LC_ALL=de X=y", None).variables;
+    let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(pairs, [("LC_TIME", "C"), ("LC_ALL", "de"), ("X", "y")]);
+    // Hosts on the way get nothing.
+    let home = tempfile::tempdir().unwrap();
+    let user = user(home.path(), "Host *\n ForwardAgent yes\n SetEnv X=y\nHost far\n ProxyJump near\n");
+    let far = resolve(&ask("far"), &user).unwrap();
+    assert_eq!(far.via[0].lendings, Lendings::default());
+    assert!(far.hop.lendings.agent.is_some());
+}
+
+#[test]
+fn callers_from_elsewhere_are_lent_nothing_by_their_own_word() {
+    let home = tempfile::tempdir().unwrap();
+    let user = user(home.path(), "Host open\n ForwardAgent yes\n");
+    let foreign = |change: &dyn Fn(&mut TargetAsk)| {
+        let mut call = TargetAsk { asker: Asker::Foreign, ..ask("h") };
+        change(&mut call);
+        resolve(&call, &user)
+    };
+    assert!(matches!(foreign(&|call| call.forwarding = Some(Forwarding::On)), Err(ResolveError::Call(_))));
+    assert!(matches!(foreign(&|call| call.arguments = vec!["-A".to_owned()]), Err(ResolveError::Call(_))));
+    for (keyword, value) in [("ForwardAgent", "yes"), ("SendEnv", "*")] {
+        let option = vec![(keyword.to_owned(), value.to_owned())];
+        assert!(matches!(foreign(&|call| call.options = option.clone()), Err(ResolveError::Call(_))));
+        let chosen = home.path().join("chosen");
+        std::fs::write(&chosen, format!("{keyword} {value}\n")).unwrap();
+        let named = ConfigFiles::Only(chosen);
+        assert!(
+            matches!(foreign(&|call| call.config = named.clone()), Err(ResolveError::Call(_))),
+            "{keyword}"
+        );
+    }
+    assert!(foreign(&|call| call.forwarding = Some(Forwarding::Off)).is_ok());
+    // What the operator's own file says holds for whoever calls.
+    let open = foreign(&|call| call.target = "open".to_owned()).unwrap();
+    assert!(open.hop.lendings.agent.is_some());
 }

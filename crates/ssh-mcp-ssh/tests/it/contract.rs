@@ -50,6 +50,7 @@ impl EmbeddedRig {
         let refusing = EmbeddedSshd::start(Config { max_sessions: 0, ..Config::default() }).await.unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, server.client_key_pem().unwrap()).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let known_hosts = folder.path().join("known_hosts");
         let by_key = Credentials::by_key(key);
         let password = Secret::new(refusing.password().to_owned());
@@ -136,5 +137,5 @@ fn request(port: u16, user: &str, credentials: Credentials, known_hosts: PathBuf
         Target { address: Address { host: "127.0.0.1".to_owned(), port }, username: user.to_owned() },
         credentials,
     );
-    ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30) }
+    ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30), accepted: Vec::new() }
 }

@@ -4,7 +4,11 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod lending;
+#[cfg(test)]
 mod openssh;
+#[cfg(test)]
+mod questions;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

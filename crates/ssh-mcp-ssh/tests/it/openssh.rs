@@ -3,16 +3,20 @@
 use std::fs;
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ssh_mcp_core::port::resolve::Defaults;
 use ssh_mcp_core::port::ssh::{
     Channel, ChannelEvent, ConnectError, ConnectRequest, Connected, Connector, HostKeyStatus, Link, Start,
-    Transience,
+    Transience, Unknown,
 };
-use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, Secret, Target};
+use ssh_mcp_core::target::{
+    Address, Compression, Credentials, HostKeyPolicy, Keepalive, Need, Secret, Target,
+};
 use ssh_mcp_ssh::RusshConnector;
 use ssh_mcp_testkit::host::defaults;
 use tempfile::TempDir;
@@ -45,7 +49,7 @@ impl Bench {
         let defaults =
             Defaults { known_hosts: self.known_hosts(), compression: Compression::Auto, ..defaults() };
         let hop = defaults.hop(target, credentials);
-        ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30) }
+        ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30), accepted: Vec::new() }
     }
 
     fn by_key(&self, user: User, key: ClientKey) -> ConnectRequest {
@@ -153,6 +157,7 @@ async fn a_password_logs_in_and_a_wrong_one_names_what_was_tried() {
     let expected = ConnectError::Rejected {
         tried: vec!["password".to_owned()],
         offered: vec!["publickey".to_owned(), "password".to_owned()],
+        cut_off: None,
     };
     assert_eq!(fails(&request).await, expected);
 }
@@ -185,7 +190,9 @@ async fn a_server_that_wants_two_methods_gets_both_on_every_connection() {
         Options { authentication_methods: Some("publickey,password".to_owned()), ..Options::default() };
     let Some(bench) = Bench::start_or_skip(options) else { return };
     let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
-    let ConnectError::Rejected { tried, offered } = fails(&request).await else { panic!("not a rejection") };
+    let ConnectError::Rejected { tried, offered, .. } = fails(&request).await else {
+        panic!("not a rejection")
+    };
     assert_eq!((tried, offered), (vec!["publickey (key file)".to_owned()], vec!["password".to_owned()]));
     request.hop.credentials.password = Some(bench.password());
     let connected = connect(&request).await.unwrap();
@@ -203,7 +210,9 @@ async fn an_agent_logs_in_by_any_of_its_keys() {
     let agent = Agent::start();
     let request = bench
         .request(User::Tester, Credentials { agent_socket: Some(agent.socket()), ..Credentials::default() });
-    let ConnectError::Rejected { tried, offered } = fails(&request).await else { panic!("not a rejection") };
+    let ConnectError::Rejected { tried, offered, .. } = fails(&request).await else {
+        panic!("not a rejection")
+    };
     assert_eq!(tried[0], "publickey (agent, which holds no key)");
     assert_eq!(offered, ["publickey", "password"]);
     agent.add(&bench.server.client_key(ClientKey::Stranger), None);
@@ -240,6 +249,30 @@ async fn a_server_that_has_had_enough_is_a_rejection_not_a_broken_line() {
 }
 
 #[tokio::test]
+async fn a_private_key_that_others_may_read_is_refused_in_the_words_of_openssh() {
+    let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
+    let key = bench.folder.path().join("key");
+    fs::copy(bench.server.client_key(ClientKey::Ed25519), &key).unwrap();
+    for mode in [0o644, 0o640, 0o602] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let mut request = bench.request(User::Tester, Credentials::by_key(&key));
+        let ConnectError::Key { cause, .. } = fails(&request).await else { panic!("not about the key") };
+        let mut client = bench.server.client(User::Tester, ClientKey::Stranger);
+        let said = client.arg("-i").arg(&key).arg("true").output().unwrap();
+        let said = String::from_utf8_lossy(&said.stderr).replace("\r", "");
+        for sentence in cause.split_inclusive(". ").map(str::trim) {
+            assert!(said.contains(sentence), "{sentence}: {said}");
+        }
+        // One that a configuration or a default names is passed over.
+        request.hop.credentials.key_files[0].need = Need::IfUsable;
+        let ConnectError::Rejected { tried, .. } = fails(&request).await else { panic!("not a rejection") };
+        assert!(tried[0].contains(&cause), "{tried:?}");
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    connect(&bench.request(User::Tester, Credentials::by_key(&key))).await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_that_cannot_be_used_say_why() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
     let encrypted = bench.server.client_key(ClientKey::Ed25519Encrypted);
@@ -270,10 +303,10 @@ async fn an_unknown_key_is_learnt_so_that_openssh_reads_it() {
     request.hop.host_keys.policy = HostKeyPolicy::Strict;
     let fingerprint = bench.server.host_key_fingerprint(HostKey::Ed25519);
     let error = fails(&request).await;
-    let ConnectError::UnknownHostKey { algorithm, fingerprint: shown, .. } = &error else {
+    let ConnectError::UnknownHostKey { shown, verdict: Unknown::Refused, .. } = &error else {
         panic!("{error:?}")
     };
-    assert_eq!((algorithm.as_str(), shown), ("ssh-ed25519", &fingerprint));
+    assert_eq!((shown.algorithm.as_str(), &shown.fingerprint), ("ssh-ed25519", &fingerprint));
     assert!(!bench.known_hosts().exists());
 
     request.hop.host_keys.policy = HostKeyPolicy::AcceptNew;
@@ -296,9 +329,16 @@ async fn a_changed_key_is_refused_unless_any_is_taken() {
     let old = bench.server.host_key_fingerprint(HostKey::Ed25519);
     bench.server.restart_with_new_host_key();
     let error = fails(&request).await;
-    let ConnectError::ChangedHostKey { known, fingerprint, .. } = &error else { panic!("{error:?}") };
+    let ConnectError::ChangedHostKey { known, fingerprint, forget, .. } = &error else { panic!("{error:?}") };
     assert_eq!(fingerprint, &bench.server.host_key_fingerprint(HostKey::Ed25519));
     assert_eq!(known, &format!("{}:1 has {old}", bench.known_hosts().display()));
+    // The command it names does what it says, also for a name with a port.
+    let forget = forget.as_ref().unwrap();
+    assert!(forget.ends_with(&format!("-R '[127.0.0.1]:{}'", bench.server.port())), "{forget}");
+    let before = fs::read(bench.known_hosts()).unwrap();
+    assert!(Command::new("sh").args(["-c", forget]).status().unwrap().success());
+    assert_eq!(fs::read(bench.known_hosts()).unwrap(), b"");
+    fs::write(bench.known_hosts(), before).unwrap();
 
     request.hop.host_keys.policy = HostKeyPolicy::DangerAcceptAny;
     assert_eq!(connect(&request).await.unwrap().host_key.status, HostKeyStatus::Unchecked);

@@ -42,6 +42,7 @@ async fn no_log_line_has_a_password_or_a_pass_phrase() {
             via: Vec::new(),
             hop: defaults.hop(target, credentials),
             timeout: Duration::from_secs(20),
+            accepted: Vec::new(),
         };
         let connector = RusshConnector::new().with_global_known_hosts(Vec::new());
         assert_eq!(connector.connect(&request).await.is_ok(), is_good);

@@ -9,6 +9,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Connect, ConnectAnswer};
 
+use super::trust;
 use crate::{
     cx::Cx,
     failure::Failure,
@@ -35,9 +36,9 @@ pub(in crate::tools) struct Ground {
 impl Ground {
     /// A session to work on; an attempt that the client calls off is dropped with all it had opened.
     pub(in crate::tools) async fn find(cx: &Cx, connect: Connect) -> Result<Self, Failure> {
-        let beat = || Beat { progress: 0, total: None, message: "connecting".to_owned() };
+        let beat = || Beat { progress: 0, total: None, message: trust::doing(cx).to_owned() };
         let quiet = |_, _: &_| {};
-        let work = cx.engine.connect(&cx.owner, connect, &quiet);
+        let work = trust::connect(cx, connect, &quiet);
         match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
             Waiting::Done(Ok(ConnectAnswer::Connected { session, .. })) => Ok(Self { session, ours: true }),
             Waiting::Done(Ok(ConnectAnswer::Reused { session, .. })) => Ok(Self { session, ours: false }),
@@ -45,7 +46,7 @@ impl Ground {
             Waiting::Done(Ok(ConnectAnswer::Suggested { .. })) => {
                 Err(Failure::new(Code::StorageError, "sessions were suggested where one was asked for"))
             }
-            Waiting::Done(Err(failure)) => Err(failure.into()),
+            Waiting::Done(Err(failure)) => Err(failure),
             Waiting::Cancelled => {
                 Err(Failure::new(Code::ConnectionFailed, "the client called the request off")
                     .with_effect(Begun::None))

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use ssh_mcp_core::{
-    port::resolve::{Asker, ConfigFiles, Defaults, TargetAsk},
+    port::resolve::{Asker, ConfigFiles, Defaults, Forwarding, TargetAsk},
     registry::Expiry,
     settings::{HostKeyChecking, Words as _},
     target::{Address, Compression, Credentials, HostKeyPolicy, Keepalive, KeyFile, Need, Secret, Target},
@@ -47,13 +47,20 @@ pub(in crate::tools) struct Login {
     /// A flag or a word.
     strict_host_key_checking: Option<Value>,
     ssh_config_file: Option<String>,
+    forward_agent: Option<bool>,
     ssh_options: Option<BTreeMap<String, String>>,
     extra_ssh_args: Option<Vec<String>>,
 }
 
 /// The fields `ssh_connect` takes without showing them: other ways to say what is shown.
-pub(crate) const UNSHOWN_BY_CONNECT: &[&str] =
-    &["identity_file", "extra_ssh_args", "password_env", "password_file", "key_passphrase_env"];
+pub(crate) const UNSHOWN_BY_CONNECT: &[&str] = &[
+    "identity_file",
+    "extra_ssh_args",
+    "password_env",
+    "password_file",
+    "key_passphrase_env",
+    "forward_agent",
+];
 
 /// The fields `ssh_run` takes without showing them: `ssh_connect` names them, and naming them thrice would cost every
 /// client tokens.
@@ -77,6 +84,7 @@ const UNSHOWN: &[&str] = &[
     "known_hosts_file",
     "strict_host_key_checking",
     "ssh_config_file",
+    "forward_agent",
     "ssh_options",
     "extra_ssh_args",
 ];
@@ -148,6 +156,7 @@ impl Login {
             agent: None,
             expiry,
             reuse: Reuse::Auto,
+            accepted: Vec::new(),
         })
     }
 
@@ -226,6 +235,7 @@ impl Login {
             ("known_hosts_file", self.known_hosts_file.is_some()),
             ("strict_host_key_checking", self.strict_host_key_checking.is_some()),
             ("ssh_config_file", self.ssh_config_file.is_some()),
+            ("forward_agent", self.forward_agent.is_some()),
             ("ssh_options", self.ssh_options.is_some()),
             ("extra_ssh_args", self.extra_ssh_args.is_some()),
         ];
@@ -266,6 +276,7 @@ impl Login {
             proxy_jump: Some(texts("proxy_jump", self.proxy_jump)?.join(","))
                 .filter(|hosts| !hosts.is_empty()),
             compression,
+            forwarding: self.forward_agent.map(|on| if on { Forwarding::On } else { Forwarding::Off }),
             options: self.ssh_options.unwrap_or_default().into_iter().collect(),
             arguments: self.extra_ssh_args.unwrap_or_default(),
             asker: if cx.owner.is_local() { Asker::Local } else { Asker::Foreign },

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::{self, Request},
     cx::Cx,
-    tests::rig::{Rig, conforms, settings},
+    tests::rig::{Rig, completed, conforms, settings},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl World {
         let key = key.map(Value::from);
         let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
         let request = Request { tool, arguments, key: key.as_ref(), peer: "test" };
-        let result = call::call(&cx, &self.shared.keys, request).await.expect("a known tool");
+        let result = completed(call::call(&cx, &self.shared.keys, request).await.expect("a known tool"));
         let said = Said {
             text: result.content[0].as_text().unwrap().text.clone(),
             facts: result.structured_content.unwrap_or_default(),

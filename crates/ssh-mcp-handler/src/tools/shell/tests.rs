@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::{self, Request},
-    tests::rig::{Answered, Rig, settings},
+    tests::rig::{Answered, Rig, completed, settings},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ impl Opened {
             tokio::time::sleep(after).await;
             cancelled.cancel();
         });
-        assert_eq!(result.unwrap().is_error, Some(false));
+        assert_eq!(completed(result.unwrap()).is_error, Some(false));
     }
 
     /// What a read that drains nothing shows.

@@ -253,7 +253,7 @@ fn schemas_name_every_parameter_with_its_default() {
     assert_eq!(shown("ssh_exec_cancel"), "command_id! max_output_bytes=16384");
     assert_eq!(
         shown("ssh_run"),
-        "address agent_id command! cwd disconnect_after=true env extra_ssh_args identity_file key_passphrase key_passphrase_env key_path \
+        "address agent_id command! cwd disconnect_after=true env extra_ssh_args forward_agent identity_file key_passphrase key_passphrase_env key_path \
          known_hosts_file max_output_bytes=16384 password password_env password_file port proxy_jump pty=false shell ssh_config_file ssh_options \
          strict_host_key_checking target timeout_secs=30 username"
     );

@@ -92,7 +92,10 @@ async fn failures_are_those_of_connecting_and_of_starting() {
     for (error, code) in [
         (failed(Transience::Permanent), "CONNECTION_FAILED"),
         (failed(Transience::Transient), "CONNECTION_FAILED"),
-        (ConnectError::Rejected { tried: vec![], offered: vec!["publickey".into()] }, "AUTH_FAILED"),
+        (
+            ConnectError::Rejected { tried: vec![], offered: vec!["publickey".into()], cut_off: None },
+            "AUTH_FAILED",
+        ),
         (ConnectError::Key { path: "k".into(), cause: "missing".into() }, "AUTH_KEY_PARSE"),
     ] {
         world.host.then_connect_fails(error);
