@@ -5,7 +5,7 @@
 // declares that it takes bytes in notifications, and puts what they carry there. story.py is the same for Python.
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** The arguments of every client program: `NAME stdio|http PROGRAM|URL PROGRAM|URL MODE TOOLS`. The second target keeps
@@ -23,12 +23,24 @@ const unpaced = Math.max(paced, 15_000_000);
 export const takesBytes = { experimental: { ssh_inline_push: { version: "1", encodings: ["base64", "utf8"] } } };
 export const output = "notifications/ssh/output";
 
-/** Connects by `connect({transport, target, mode, bells, pieces})` and tells the story, one line per scenario. */
+/** Who sits at a client and is asked about host keys. */
+class User {
+  asked = [];
+  trusts = false;
+
+  /** What is said to a question. */
+  decide(message) {
+    this.asked.push(message);
+    return this.trusts ? { action: "accept", content: { trust: true } } : { action: "decline" };
+  }
+}
+
+/** Connects by `connect({transport, target, mode, bells, pieces, user})` and tells the story, one line per scenario. */
 export async function tell(connect) {
   const host = JSON.parse(process.env.SSHD);
   const enter = async (target, pieces) => {
-    const bells = new Bells();
-    return Object.assign(await connect({ transport, target, mode, bells, pieces }), { bells });
+    const [bells, user] = [new Bells(), new User()];
+    return Object.assign(await connect({ transport, target, mode, bells, pieces, user }), { bells, user });
   };
   // A client of the server with longer histories and shorter queues, and a session.
   const enterRoomy = async (pieces) => {
@@ -94,6 +106,20 @@ const scenarios = {
     assert.equal(answer.status, "ok");
     assert.equal(answer.host_key.fingerprint, host.host_key_fingerprint);
     known.session = answer.session_id;
+  },
+
+  async "an unknown host key is put to the user"(client, known, host) {
+    const file = `${process.env.HOME}/known-${randomUUID()}`;
+    const login = { target: `${host.user}@${host.address}`, password: host.password, ssh_config_file: "none" };
+    const asking = { ...login, known_hosts_file: file, strict_host_key_checking: "ask", reuse: "force_new" };
+    const refused = (await client.call("ssh_connect", asking)).structuredContent;
+    assert.equal(refused.code, "HOST_KEY_UNKNOWN");
+    assert.match(refused.detail, /does not trust/);
+    assert.ok(!existsSync(file) && client.user.asked[0].includes(host.host_key_fingerprint));
+    client.user.trusts = true;
+    const { session_id, host_key } = await ok(client, "ssh_connect", asking);
+    assert.deepEqual([host_key.status, client.user.asked.length], ["learnt", 2]);
+    await ok(client, "ssh_disconnect", { session_id });
   },
 
   async "a command runs"(client, known) {

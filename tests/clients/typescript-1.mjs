@@ -3,17 +3,20 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import {
+  ElicitRequestSchema,
   ResourceListChangedNotificationSchema,
   ResourceUpdatedNotificationSchema,
 } from "@modelcontextprotocol/sdk/types.js";
 import { output, takesBytes, tell } from "./story.mjs";
 
-await tell(async ({ transport, target, bells, pieces }) => {
-  const client = new Client({ name: "typescript-1", version: "1" }, { capabilities: pieces ? takesBytes : {} });
+await tell(async ({ transport, target, bells, pieces, user }) => {
+  const capabilities = { elicitation: {}, ...(pieces ? takesBytes : {}) };
+  const client = new Client({ name: "typescript-1", version: "1" }, { capabilities });
   client.fallbackNotificationHandler = async ({ method, params }) => method === output && pieces?.push(params);
   client.onerror = (error) => console.error(error);
   client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => bells.ring(params.uri));
   client.setNotificationHandler(ResourceListChangedNotificationSchema, () => bells.ring(undefined));
+  client.setRequestHandler(ElicitRequestSchema, async ({ params }) => user.decide(params.message));
   const end = transport === "stdio" ? stdio(target) : new StreamableHTTPClientTransport(new URL(target));
   let revision;
   const keep = end.setProtocolVersion?.bind(end);

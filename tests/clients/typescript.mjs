@@ -4,10 +4,11 @@ import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/client/validators/ajv";
 import { output, takesBytes, tell } from "./story.mjs";
 
-await tell(async ({ transport, target, mode, bells, pieces }) => {
+await tell(async ({ transport, target, mode, bells, pieces, user }) => {
   const negotiation = mode === "legacy" || mode === "auto" ? mode : { pin: mode };
   let closing = false;
-  const options = { versionNegotiation: { mode: negotiation }, capabilities: pieces ? takesBytes : {} };
+  const capabilities = { elicitation: { form: {} }, ...(pieces ? takesBytes : {}) };
+  const options = { versionNegotiation: { mode: negotiation }, capabilities };
   const client = new Client({ name: "typescript", version: "1" }, options);
   client.fallbackNotificationHandler = async ({ method, params }) => method === output && pieces?.push(params);
   client.onerror = (error) => {
@@ -18,6 +19,7 @@ await tell(async ({ transport, target, mode, bells, pieces }) => {
   };
   client.setNotificationHandler("notifications/resources/updated", ({ params }) => bells.ring(params.uri));
   client.setNotificationHandler("notifications/resources/list_changed", () => bells.ring(undefined));
+  client.setRequestHandler("elicitation/create", async ({ params }) => user.decide(params.message));
   const end = transport === "stdio" ? stdio(target) : new StreamableHTTPClientTransport(new URL(target));
   await client.connect(end);
   return {

@@ -40,3 +40,6 @@ fn refusal_at(certificate: &Certificate, host: &HostName, now: u64) -> Option<St
     }
     None
 }
+
+#[cfg(test)]
+mod tests;
