@@ -1,7 +1,7 @@
 //! Remote files by SFTP version 3, the file port of the product.
 //!
 //! A client of its own because no crate does all of this: handles and names as bytes, as many requests under way as the
-//! line needs, no time limit that counts queueing, and data that is not copied on its way (`docs/adr/0013-sftp.md`).
+//! line needs, no time limit that counts queueing, and data that is not copied on its way (`docs/adr/0014-sftp.md`).
 //!
 //! | File | Holds |
 //! | --- | --- |

@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::server::{Auth, Config, Handler, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -227,4 +230,58 @@ async fn what_is_no_ssh_server_is_told_apart_and_costs_nothing() {
         assert!(is_either, "{what}: {code}");
     }
     is_as_before(&client, before).await;
+}
+
+/// Asks for ever, in this manner.
+#[derive(Clone)]
+struct Asker {
+    /// Prompts of one round.
+    prompts: usize,
+    rounds: Arc<AtomicU64>,
+}
+
+impl Handler for Asker {
+    type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        Ok(Some("Read all of this first. ".repeat(1000)))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        _answers: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        let prompts = (0..self.prompts).map(|_| ("And the next one: ".into(), false)).collect::<Vec<_>>();
+        Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts: prompts.into() })
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_ever_is_left() {
+    let client = product().await;
+    for prompts in [0, 1, 100] {
+        let asker = Asker { prompts, rounds: Arc::default() };
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+        let methods = russh::MethodSet::from(&[russh::MethodKind::KeyboardInteractive][..]);
+        let config = Arc::new(Config { keys: vec![key], methods, ..Config::default() });
+        let (to_serve, rounds) = (asker.clone(), Arc::clone(&asker.rounds));
+        let (addr, _tasks) = serve(move |socket| {
+            let (config, asker) = (Arc::clone(&config), to_serve.clone());
+            async move {
+                if let Ok(running) = russh::server::run_stream(config, socket, asker).await {
+                    let _ = running.await;
+                }
+            }
+        })
+        .await;
+        let before = held(&client);
+        let call = json!({"username": "tester", "password": "asked for"});
+        assert_eq!(attempt(&client, call, addr, 20).await, "AUTH_FAILED", "{prompts} prompts");
+        let rounds = rounds.load(Ordering::Relaxed);
+        assert!(rounds <= 64, "answered {rounds} rounds of {prompts} prompts");
+        is_as_before(&client, before).await;
+    }
 }

@@ -118,3 +118,13 @@ async fn a_flood_of_banners_is_read_past() {
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 64 * 1024, "{peak} KiB at the most");
 }
+
+#[tokio::test]
+async fn what_a_server_asks_besides_the_password_is_left_open() {
+    let Some(server) = OtherSshd::start_or_skip(Kind::AsyncSsh) else { return };
+    // It asks for the password and a colour in one round, and for nothing in the next.
+    let login = json!({"username": "asked", "password": server.password()});
+    let (client, session) = connected(&server, login).await;
+    let call = json!({"session_id": session, "command": "echo in", "wait": true});
+    assert_eq!(client.call("ssh_exec", call).await.structured["stdout"], "in\n");
+}

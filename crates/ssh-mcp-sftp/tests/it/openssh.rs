@@ -40,7 +40,8 @@ async fn link(server: &OpenSshd) -> Box<dyn Link> {
     let known_hosts = server.home(User::Tester).join("unused");
     let hop = Defaults { known_hosts, ..defaults() }
         .hop(target, Credentials::by_key(server.client_key(ClientKey::Ed25519)));
-    let request = ConnectRequest { via: Vec::new(), hop, timeout: Duration::from_secs(30) };
+    let request =
+        ConnectRequest { via: Vec::new(), hop, accepted: Vec::new(), timeout: Duration::from_secs(30) };
     RusshConnector::new().with_global_known_hosts(Vec::new()).connect(&request).await.unwrap().link
 }
 
