@@ -9,3 +9,4 @@ pub mod needles;
 pub mod pid_line;
 pub mod shell;
 pub mod tail;
+pub mod transfer;
