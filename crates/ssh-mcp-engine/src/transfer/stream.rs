@@ -98,28 +98,8 @@ pub async fn download(
 ) -> Result<(u64, Hash), StreamError> {
     let (fetched, pieces) = mpsc::channel(AHEAD);
     let writing = spawn_blocking(move || write_behind(target, pieces, hash, moved));
-    let mut under_way: UnderWay<Vec<Bytes>> = VecDeque::new();
-    let (mut asked, mut reached) = (from, from);
-    loop {
-        while asked < end && under_way.len() < flow.depth {
-            let len = u64::from(flow.chunk).min(end - asked);
-            under_way.push_back((len, read(source, asked, len)));
-            asked += len;
-        }
-        if under_way.is_empty() {
-            break;
-        }
-        let step = timeout(flow.patience, first(&mut under_way)).await;
-        let (pieces, len) = step.map_err(|_| StreamError::Stalled(flow.patience))??;
-        let got: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        if got == 0 {
-            // The file ends here; what was asked for behind it does not exist.
-            break;
-        }
-        reached += got;
-        if got < len {
-            under_way.push_front((len - got, read(source, reached, len - got)));
-        }
+    let mut fetch = Fetch::new(source, (from, end), flow);
+    while let Some(pieces) = fetch.next().await? {
         let taken = timeout(flow.patience, fetched.send(pieces)).await;
         if taken.map_err(|_| StreamError::Stalled(flow.patience))?.is_err() {
             // The thread has ended early, and its result says why.
@@ -127,7 +107,64 @@ pub async fn download(
         }
     }
     drop(fetched);
-    Ok((reached, joined(writing).await?))
+    Ok((fetch.reached, joined(writing).await?))
+}
+
+/// The hash of a file's first `len` bytes, fetched for nothing else.
+pub async fn read_back(source: &dyn RemoteFile, len: u64, flow: Flow) -> Result<Sha256, StreamError> {
+    let mut fetch = Fetch::new(source, (0, len), flow);
+    let mut hash = Sha256::new();
+    while let Some(pieces) = fetch.next().await? {
+        pieces.iter().for_each(|piece| hash.update(piece));
+    }
+    Ok(hash)
+}
+
+/// A range of a remote file, in order, with many requests under way.
+struct Fetch<'a> {
+    source: &'a dyn RemoteFile,
+    flow: Flow,
+    asked: u64,
+    end: u64,
+    /// Handed out up to here.
+    reached: u64,
+    under_way: UnderWay<Vec<Bytes>>,
+}
+
+impl<'a> Fetch<'a> {
+    fn new(source: &'a dyn RemoteFile, (from, end): (u64, u64), flow: Flow) -> Self {
+        Self { source, flow, asked: from, end, reached: from, under_way: VecDeque::new() }
+    }
+
+    /// The next bytes; none at the end, which may come early.
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StreamError> {
+        while self.asked < self.end && self.under_way.len() < self.flow.depth {
+            let len = u64::from(self.flow.chunk).min(self.end - self.asked);
+            self.under_way.push_back((len, self.read(self.asked, len)));
+            self.asked += len;
+        }
+        if self.under_way.is_empty() {
+            return Ok(None);
+        }
+        let step = timeout(self.flow.patience, first(&mut self.under_way)).await;
+        let (pieces, len) = step.map_err(|_| StreamError::Stalled(self.flow.patience))??;
+        let got: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if got == 0 {
+            // The file ends here; what was asked for behind it does not exist.
+            self.under_way.clear();
+            self.end = self.reached;
+            return Ok(None);
+        }
+        self.reached += got;
+        if got < len {
+            self.under_way.push_front((len - got, self.read(self.reached, len - got)));
+        }
+        Ok(Some(pieces))
+    }
+
+    fn read(&self, offset: u64, len: u64) -> BoxFuture<'static, Result<Vec<Bytes>, FsError>> {
+        self.source.read(offset, u32::try_from(len).unwrap_or(u32::MAX))
+    }
 }
 
 /// Requests that have been sent, oldest first, each with the bytes it is about.
@@ -146,10 +183,6 @@ async fn first<T>(under_way: &mut UnderWay<T>) -> Result<(T, u64), FsError> {
     let answer = oldest.await;
     under_way.pop_front();
     Ok((answer?, len))
-}
-
-fn read(source: &dyn RemoteFile, offset: u64, len: u64) -> BoxFuture<'static, Result<Vec<Bytes>, FsError>> {
-    source.read(offset, u32::try_from(len).unwrap_or(u32::MAX))
 }
 
 async fn joined<T>(

@@ -7,3 +7,5 @@ mod openssh;
 #[path = "../../../../tests/sshd/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the fixture serves the tests of the whole product")]
 mod sshd;
+#[cfg(test)]
+mod transfers;

@@ -21,18 +21,18 @@ use ssh_mcp_testkit::host::defaults;
 use crate::sshd::{ClientKey, OpenSshd, Options, User};
 
 /// A server, a session on it, and its files.
-struct Bench {
-    server: OpenSshd,
+pub(crate) struct Bench {
+    pub(crate) server: OpenSshd,
     _link: Box<dyn Link>,
-    files: Arc<dyn RemoteFs>,
-    home: PathBuf,
+    pub(crate) files: Arc<dyn RemoteFs>,
+    pub(crate) home: PathBuf,
 }
 
-fn with_files() -> Options {
+pub(crate) fn with_files() -> Options {
     Options { extra: vec!["Subsystem sftp internal-sftp".into()], ..Options::default() }
 }
 
-async fn link(server: &OpenSshd) -> Box<dyn Link> {
+pub(crate) async fn link(server: &OpenSshd) -> Box<dyn Link> {
     let target = Target {
         address: Address { host: "127.0.0.1".to_owned(), port: server.port() },
         username: User::Tester.name().to_owned(),
@@ -45,12 +45,12 @@ async fn link(server: &OpenSshd) -> Box<dyn Link> {
     RusshConnector::new().with_global_known_hosts(Vec::new()).connect(&request).await.unwrap().link
 }
 
-async fn mount(link: &dyn Link) -> Result<Arc<dyn RemoteFs>, FsError> {
+pub(crate) async fn mount(link: &dyn Link) -> Result<Arc<dyn RemoteFs>, FsError> {
     Sftp.mount(link.open(Duration::from_secs(5)).await.unwrap()).await
 }
 
 impl Bench {
-    async fn start_or_skip() -> Option<Self> {
+    pub(crate) async fn start_or_skip() -> Option<Self> {
         let server = OpenSshd::start_or_skip(with_files())?;
         let link = link(&server).await;
         let files = mount(&*link).await.unwrap();
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     /// A file of the user's own.
-    fn file(&self, name: &[u8], content: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, name: &[u8], content: &[u8]) -> PathBuf {
         let path = self.home.join(std::ffi::OsStr::from_bytes(name));
         fs::write(&path, content).unwrap();
         let owner = fs::metadata(&self.home).unwrap();
@@ -68,7 +68,7 @@ impl Bench {
     }
 }
 
-fn bytes(path: &Path) -> &[u8] {
+pub(crate) fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
@@ -80,7 +80,7 @@ fn kind<T>(result: Result<T, FsError>) -> FsErrorKind {
 }
 
 /// Bytes that repeat nowhere soon.
-fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
