@@ -229,7 +229,13 @@ impl Upload {
             FsErrorKind::NotFound => {
                 Fault { failure: Failure::RemoteDirNotFound, reason: shown_error(&target, &error) }
             }
-            _ => fault(&target, &error),
+            FsErrorKind::Denied
+            | FsErrorKind::NoSpace
+            | FsErrorKind::ReadOnly
+            | FsErrorKind::Unsupported
+            | FsErrorKind::Protocol
+            | FsErrorKind::Gone
+            | FsErrorKind::Failed => fault(&target, &error),
         })?;
         source.seek(SeekFrom::Start(from)).map_err(|cause| local_fault(&ask.local, &cause))?;
         let again = source.try_clone().map_err(|cause| local_fault(&ask.local, &cause))?;

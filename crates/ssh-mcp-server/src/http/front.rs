@@ -280,9 +280,13 @@ impl<H: ServerHandler> Front<H> {
                     Err(_) => Err(answer::method_not_allowed("POST, DELETE").into()),
                 };
             }
-            // While there is one that is open the SDK gives the client another, on which nothing is said.
-            Some(_) if used.listener().is_some() => return Ok(None),
-            Some(_) => {}
+            // Who resumes a stream has lost it, whatever this side has noticed of that: a connection that fell silent looks open
+            // for minutes. Beside one that is open the SDK would open another, on which nothing is ever said.
+            Some(_) => match used.listener() {
+                Some(before) if used.may_take_over(Instant::now()) => before.end(),
+                Some(_) => return Ok(None),
+                None => {}
+            },
         }
         Ok(Some(used.turnstile().listen()))
     }

@@ -37,8 +37,14 @@ struct Session {
     last_use: Instant,
     /// The stream that notifications go to.
     listener: Weak<Stream>,
+    /// When its present stretch of take-overs began, and how many there were.
+    taken_over: (Instant, u32),
     turnstile: Arc<Turnstile>,
 }
+
+/// Streams may be taken over so often within so long. Two clients with one session, or one that opens two streams, would
+/// otherwise cut each other off for ever.
+const TAKE_OVERS: (u32, Duration) = (5, Duration::from_secs(10));
 
 impl Drop for Session {
     fn drop(&mut self) {
@@ -128,7 +134,7 @@ impl Place {
         let id = SessionId::from(id);
         let turnstile = Arc::<Turnstile>::default();
         let (listener, own) = (Weak::new(), Arc::clone(&turnstile));
-        let session = Session { owner, uses: 1, last_use: now, listener, turnstile };
+        let session = Session { owner, uses: 1, last_use: now, listener, taken_over: (now, 0), turnstile };
         self.sessions.table().live.insert(Arc::clone(&id), session);
         Use { sessions: Arc::clone(&self.sessions), id, turnstile: own }
     }
@@ -159,6 +165,19 @@ impl Use {
         let mut table = self.sessions.table();
         let session = table.live.get_mut(&self.id)?;
         std::mem::replace(&mut session.listener, Arc::downgrade(stream)).upgrade()
+    }
+
+    /// Whether the open stream gives way to one that resumes it.
+    pub(super) fn may_take_over(&self, now: Instant) -> bool {
+        let mut table = self.sessions.table();
+        let Some(session) = table.live.get_mut(&self.id) else { return false };
+        let (most, stretch) = TAKE_OVERS;
+        let (began, count) = &mut session.taken_over;
+        if now.saturating_duration_since(*began) >= stretch {
+            (*began, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= most
     }
 
     /// The stream that notifications go to, if it is open.
@@ -200,6 +219,19 @@ mod tests {
         assert!(sessions.enter("other", &Owner::token("a"), now).is_none());
         sessions.remove("s");
         assert!(sessions.enter("s", &Owner::token("a"), now).is_none());
+    }
+
+    #[test]
+    fn streams_that_cut_each_other_off_come_to_rest() {
+        let sessions = Sessions::new(1);
+        let used = open(&sessions, "s", "a");
+        let now = Instant::now();
+        let mut taken = || (0..9).filter(|_| used.may_take_over(now)).count();
+        assert_eq!((taken(), taken()), (5, 0));
+        assert!(
+            used.may_take_over(now + Duration::from_secs(10)),
+            "later it is somebody who was cut off again"
+        );
     }
 
     #[test]
