@@ -226,7 +226,7 @@ mod tests {
         let sessions = Sessions::new(1);
         let used = open(&sessions, "s", "a");
         let now = Instant::now();
-        let mut taken = || (0..9).filter(|_| used.may_take_over(now)).count();
+        let taken = || (0..9).filter(|_| used.may_take_over(now)).count();
         assert_eq!((taken(), taken()), (5, 0));
         assert!(
             used.may_take_over(now + Duration::from_secs(10)),
