@@ -188,12 +188,7 @@ impl Upload {
         let plan = Plan::decide(ask.resume, held, before.len())?;
         let mut hash = ask.verify.then(Sha256::new);
         if let (Some(hash), held @ 1..) = (&mut hash, plan.resumed_from(before.len())) {
-            *hash = hash_local(&source, held).await.map_err(|cause| local(&ask.local, cause))?;
-            let theirs = remote.hash(&target, Some(held)).await;
-            let (theirs, _) = theirs.map_err(|error| Refusal::Remote { path: shown(&target), error })?;
-            if theirs != <[u8; 32]>::from(hash.clone().finalize()) {
-                return Err(Refusal::ResumeMismatch(held));
-            }
+            *hash = remote.same_beginning(&target, (&ask.local, &source), held).await?;
         }
         Ok(Self { ask, source, before, target, plan, hash })
     }
@@ -311,12 +306,7 @@ impl Download {
         let mut hash = ask.verify.then(Sha256::new);
         if let (Some(hash), 1..) = (&mut hash, held) {
             let (prefix, _) = open_local(&target).await?;
-            *hash = hash_local(&prefix, held).await.map_err(|cause| local(&target, cause))?;
-            let theirs = remote.hash(&ask.remote, Some(held)).await;
-            let (theirs, _) = theirs.map_err(|error| Refusal::Remote { path: shown(&ask.remote), error })?;
-            if theirs != <[u8; 32]>::from(hash.clone().finalize()) {
-                return Err(Refusal::ResumeMismatch(held));
-            }
+            *hash = remote.same_beginning(&ask.remote, (&target, &prefix), held).await?;
         }
         let (at, truncate, mode) =
             (target.clone(), plan == Plan::Fresh, before.mode.unwrap_or(0o666) & 0o777);
@@ -423,6 +413,18 @@ impl Remote {
             Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
                 Err(FsError { kind: FsErrorKind::Failed, cause: error.to_string() })
             }
+        }
+    }
+
+    /// The hash of the first `len` bytes here, which must be the same there.
+    async fn same_beginning(&self, there: &[u8], here: (&Path, &File), len: u64) -> Result<Sha256, Refusal> {
+        let (path, file) = here;
+        let ours = hash_local(file, len).await.map_err(|cause| local(path, cause))?;
+        let theirs = self.hash(there, Some(len)).await;
+        let (theirs, _) = theirs.map_err(|error| Refusal::Remote { path: shown(there), error })?;
+        match theirs == <[u8; 32]>::from(ours.clone().finalize()) {
+            true => Ok(ours),
+            false => Err(Refusal::ResumeMismatch(len)),
         }
     }
 
