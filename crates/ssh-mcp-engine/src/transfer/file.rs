@@ -6,48 +6,26 @@
 
 use std::{
     fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Seek, SeekFrom},
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
 use ssh_mcp_core::{
     kind::transfer::{self, Failure, Overshoot, Plan, Resume},
-    port::{
-        BoxFuture,
-        fs::{Attributes, Content, FsError, FsErrorKind, Kind, Links, Open, RemoteFile, RemoteFs, Replaced},
-    },
+    port::fs::{Attributes, Content, FsError, FsErrorKind, Kind, Links, Open, RemoteFile, Replaced},
 };
 use tokio::task::spawn_blocking;
 
-use super::stream::{self, Flow, Hash, StreamError};
-
-/// The far side.
-#[derive(Clone)]
-pub struct Remote {
-    /// Its files.
-    pub files: Arc<dyn RemoteFs>,
-    /// Its programs that hash.
-    pub hasher: Arc<dyn RemoteHash>,
-    /// Bytes of one request, where the operator says so.
-    pub chunk: Option<u32>,
-    /// Requests under way, where the operator says so.
-    pub depth: Option<usize>,
-    /// Nothing moves for so long: the transfer is given up.
-    pub patience: Duration,
-}
-
-/// Hashes files on the far side without their bytes having to come here.
-pub trait RemoteHash: Send + Sync {
-    /// SHA-256 of the first `len` bytes, or of all; none if no program there can.
-    fn sha256(&self, path: &[u8], len: Option<u64>) -> BoxFuture<'static, Option<[u8; 32]>>;
-}
+use super::{
+    remote::{Limit, Remote, VerifyMethod, fault, shown, shown_error},
+    stream::{self, Hash, StreamError},
+};
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -118,25 +96,6 @@ pub struct Outcome {
     pub source_changed: bool,
     /// For a moment there was no destination.
     pub not_atomic: bool,
-}
-
-/// Who hashed the far side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyMethod {
-    /// A program there.
-    Exec,
-    /// Its bytes were read back and hashed here.
-    Sftp,
-}
-
-impl VerifyMethod {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exec => "exec",
-            Self::Sftp => "sftp",
-        }
-    }
 }
 
 /// An upload that can begin.
@@ -371,116 +330,6 @@ impl Download {
     }
 }
 
-/// Which limit of the server counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limit {
-    Read,
-    Write,
-}
-
-impl Remote {
-    fn flow(&self, limit: Limit) -> Flow {
-        let limits = self.files.limits();
-        let allowed = match limit {
-            Limit::Read => limits.read,
-            Limit::Write => limits.write,
-        };
-        let chunk = self.chunk.map_or(allowed, |wanted| wanted.min(allowed)).max(1);
-        let depth = self.depth.unwrap_or_else(|| transfer::depth(self.files.round_trip(), chunk));
-        Flow { chunk, depth, patience: self.patience }
-    }
-
-    /// What is at a path, if anything.
-    async fn look(&self, path: &[u8]) -> Result<Option<Attributes>, Refusal> {
-        match self.files.attributes(path, Links::Follow).await {
-            Ok(attributes) => Ok(Some(attributes)),
-            Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Refusal::Remote { path: shown(path), error }),
-        }
-    }
-
-    /// SHA-256 of a remote file or of its beginning: by a program there, else by reading it back.
-    async fn hash(&self, path: &[u8], len: Option<u64>) -> Result<([u8; 32], VerifyMethod), FsError> {
-        if let Some(hash) = self.hasher.sha256(path, len).await {
-            return Ok((hash, VerifyMethod::Exec));
-        }
-        let file = self.files.open(path, Open::Read).await?;
-        let size = file.attributes().await?.size.unwrap_or(0);
-        let flow = self.flow(Limit::Read);
-        match stream::read_back(&*file, len.unwrap_or(size).min(size), flow).await {
-            Ok(hash) => Ok((hash.finalize().into(), VerifyMethod::Sftp)),
-            Err(StreamError::Remote(error)) => Err(error),
-            Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
-                Err(FsError { kind: FsErrorKind::Failed, cause: error.to_string() })
-            }
-        }
-    }
-
-    /// The hash of the first `len` bytes here, which must be the same there.
-    async fn same_beginning(&self, there: &[u8], here: (&Path, &File), len: u64) -> Result<Sha256, Refusal> {
-        let (path, file) = here;
-        let ours = hash_local(file, len).await.map_err(|cause| local(path, cause))?;
-        let theirs = self.hash(there, Some(len)).await;
-        let (theirs, _) = theirs.map_err(|error| Refusal::Remote { path: shown(there), error })?;
-        match theirs == <[u8; 32]>::from(ours.clone().finalize()) {
-            true => Ok(ours),
-            false => Err(Refusal::ResumeMismatch(len)),
-        }
-    }
-
-    /// Compares what was streamed with what the far side has; nothing, where no hash was made.
-    async fn verify(
-        &self,
-        path: &[u8],
-        hash: Hash,
-        source_changed: bool,
-    ) -> Result<Option<VerifyMethod>, Fault> {
-        let Some(hash) = hash else { return Ok(None) };
-        let mismatch = |reason: &str| Fault {
-            failure: Failure::VerifyMismatch,
-            reason: format!("{}: {reason}", shown(path)),
-        };
-        if source_changed {
-            return Err(mismatch("the source was written while it was read"));
-        }
-        let (theirs, method) = self.hash(path, None).await.map_err(|error| Fault {
-            failure: Failure::VerifyUnavailable,
-            reason: shown_error(path, &error),
-        })?;
-        if theirs != <[u8; 32]>::from(hash.finalize()) {
-            return Err(mismatch("both sides have different bytes"));
-        }
-        Ok(Some(method))
-    }
-
-    /// Fails at once where the server says that there is no room for so many bytes.
-    async fn has_room(&self, path: &[u8], bytes: u64) -> Result<(), Fault> {
-        // A server that cannot say lets the writes say it.
-        let Ok(Some(space)) = self.files.space(parent(path)).await else { return Ok(()) };
-        if space.read_only {
-            let reason = format!("{}: the file system is read-only", shown(path));
-            return Err(Fault { failure: Failure::ReadOnlyFs, reason });
-        }
-        if space.free < bytes {
-            let reason =
-                format!("{}: {bytes} bytes are to be written, and {} are free", shown(path), space.free);
-            return Err(Fault { failure: Failure::DiskFull, reason });
-        }
-        Ok(())
-    }
-
-    /// A failed write, with what the file system says where the server only says that it failed.
-    async fn explained(&self, path: &[u8], error: &FsError) -> Fault {
-        if error.kind == FsErrorKind::Failed
-            && let Ok(Some(space)) = self.files.space(parent(path)).await
-            && space.free < u64::from(self.flow(Limit::Write).chunk)
-        {
-            return Fault { failure: Failure::DiskFull, reason: shown_error(path, error) };
-        }
-        fault(path, error)
-    }
-}
-
 /// A regular file of this side, for reading.
 async fn open_local(at: &Path) -> Result<(File, Metadata), Refusal> {
     let at = at.to_owned();
@@ -497,26 +346,8 @@ async fn open_local(at: &Path) -> Result<(File, Metadata), Refusal> {
     .await
 }
 
-/// The hash of a file's first bytes.
-async fn hash_local(file: &File, len: u64) -> io::Result<Sha256> {
-    let mut file = file.try_clone()?;
-    blocking(move || {
-        file.seek(SeekFrom::Start(0))?;
-        let mut hash = Sha256::new();
-        let mut rest = file.take(len);
-        let mut piece = vec![0; 256 * 1024];
-        loop {
-            match rest.read(&mut piece)? {
-                0 => return Ok(hash),
-                read => hash.update(piece.get(..read).unwrap_or_default()),
-            }
-        }
-    })
-    .await
-}
-
 /// Runs file work where it may wait; a panic in it is this task's as well.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
@@ -559,27 +390,7 @@ fn part_of(file: &[u8]) -> Vec<u8> {
     [folder, &transfer::part_name(name)].concat()
 }
 
-fn parent(file: &[u8]) -> &[u8] {
-    match file.iter().rposition(|byte| *byte == b'/') {
-        None => b".",
-        Some(0) => b"/",
-        Some(at) => file.get(..at).unwrap_or(b"/"),
-    }
-}
-
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
-fn shown_error(path: &[u8], error: &FsError) -> String {
-    format!("{}: {error}", shown(path))
-}
-
-fn fault(path: &[u8], error: &FsError) -> Fault {
-    Fault { failure: error.kind.into(), reason: shown_error(path, error) }
-}
-
-fn local(path: &Path, cause: io::Error) -> Refusal {
+pub(super) fn local(path: &Path, cause: io::Error) -> Refusal {
     Refusal::Local { path: path.to_owned(), cause }
 }
 

@@ -11,9 +11,8 @@ use std::time::Duration;
 use ssh_mcp_core::kind::transfer::{Failure, Resume, hash_command, hash_of};
 use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::fs::RemoteFs;
-use ssh_mcp_engine::transfer::file::{
-    Ask, Download, Fault, Outcome, Refusal, Remote, RemoteHash, Upload, VerifyMethod,
-};
+use ssh_mcp_engine::transfer::file::{Ask, Download, Fault, Outcome, Refusal, Upload};
+use ssh_mcp_engine::transfer::remote::{Remote, RemoteHash, VerifyMethod};
 
 use crate::openssh::{Bench, bytes, link, mount, pattern};
 use crate::sshd::{ClientKey, User};
