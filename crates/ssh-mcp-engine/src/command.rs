@@ -92,10 +92,6 @@ const SHELL_PATIENCE: Duration = Duration::from_millis(300);
 /// A login shell that has not answered by then is not asked again by this question.
 const QUESTION: Duration = Duration::from_secs(10);
 
-/// So often a command gets another channel for one that was closed unused. Dropbear closes every channel on which nothing
-/// runs yet whenever a program of the connection ends.
-const AGAIN: u32 = 3;
-
 /// The terminal of a command that asks for one.
 const COMMAND_PTY: PtySize = PtySize { cols: 80, rows: 24 };
 
@@ -277,7 +273,8 @@ enum Event {
 
 impl Running {
     async fn run(mut self, ask: Exec, events: Box<dyn ChannelEvents>) {
-        let mut pid_line = tokio::select! {
+        let mut reading = Reading::new(self.clock, events);
+        let (mut pid_line, channel) = tokio::select! {
             biased;
             () = self.command.stopped.notified() => {
                 // Asked to end before anything was started, so nothing is.
@@ -285,7 +282,16 @@ impl Running {
                 let nothing = Outcome { exit: None, ended_by: None, fault: None, output: Output::Ended };
                 return self.settle(nothing, &mut PidLine::absent());
             }
-            pid_line = self.pid_line() => pid_line,
+            ready = self.ready(&mut reading) => ready,
+        };
+        let mut ended = match channel {
+            Ok(None) => None,
+            Ok(Some(another)) => {
+                self.control = another.control;
+                reading.turn_to(another.events);
+                None
+            }
+            Err(end) => Some(end),
         };
         tracing::info!(
             target: target_names::MAIN,
@@ -302,43 +308,19 @@ impl Running {
         let mut machine = Machine::new(ask.terminal, self.command.spec.ends);
         let input = CancellationToken::new();
         let _no_longer_than_this = input.clone().drop_guard();
-        self.start(&ask, &pid_line, input.clone());
+        if ended.is_none() {
+            self.start(ask, &pid_line, input.clone());
+        }
         // Whether the machine has heard of the stop.
         let mut told = false;
-        // A channel that was closed before it was answered has run nothing.
-        let mut has_begun = false;
-        let mut again = 0;
-        let mut reading = Reading::new(self.clock, events);
         loop {
             let first = if machine.expects_output() { First::Event } else { First::Deadline };
             let event = tokio::select! {
                 biased;
                 // A stop comes before output too.
                 () = self.command.stopped.notified(), if !told => Event::Stopped,
-                event = reading.next(machine.poll_timeout(), first) => event.map_or(Event::Deadline, Event::Channel),
+                event = next(&mut ended, &mut reading, machine.poll_timeout(), first) => event,
             };
-            if let Event::Channel(ChannelEvent::Closed) = &event
-                && !has_begun
-                && !told
-                && again < AGAIN
-            {
-                again += 1;
-                if let Some(channel) = self.another_channel(&mut told).await {
-                    self.control = channel.control;
-                    reading.turn_to(channel.events);
-                    self.start(&ask, &pid_line, input.clone());
-                    continue;
-                }
-            }
-            has_begun |= matches!(
-                &event,
-                Event::Channel(
-                    ChannelEvent::Started
-                        | ChannelEvent::Data(..)
-                        | ChannelEvent::ExitStatus(_)
-                        | ChannelEvent::ExitSignal { .. }
-                )
-            );
             let news = match event {
                 Event::Stopped => {
                     told = true;
@@ -356,7 +338,6 @@ impl Running {
                 Event::Channel(ChannelEvent::ExitStatus(status)) => Input::Exit(Exit::Status(status)),
                 Event::Channel(ChannelEvent::ExitSignal { name }) => Input::Exit(Exit::Signal(name)),
                 Event::Channel(ChannelEvent::Refused { request }) => Input::Refused(request),
-                Event::Channel(ChannelEvent::Closed) if !has_begun && !told => Input::Refused("exec"),
                 Event::Channel(ChannelEvent::Closed) => Input::Closed,
                 Event::Channel(ChannelEvent::Lost(lost)) => Input::Lost(lost.cause),
             };
@@ -401,27 +382,36 @@ impl Running {
         }
     }
 
-    /// A channel in place of one that was closed unused; none where there is none, or where nobody wants one any more.
-    async fn another_channel(&self, told: &mut bool) -> Option<Channel> {
+    /// Waits until the command can begin. A channel that the server has closed meanwhile is replaced, once: nothing has been
+    /// asked of it, so nothing runs. The error is the end that nothing could be done about.
+    async fn ready(&self, reading: &mut Reading) -> (PidLine, Result<Option<Channel>, ChannelEvent>) {
+        let pid_line = self.pid_line().await;
+        match reading.end_so_far().await {
+            None => return (pid_line, Ok(None)),
+            Some(lost @ ChannelEvent::Lost(_)) => return (pid_line, Err(lost)),
+            Some(_) => {}
+        }
         tracing::debug!(
             target: target_names::SSH,
             command_id = %self.command.spec.id,
-            "the server closed a channel before anything ran on it"
+            "the server closed a channel before anything was asked of it"
         );
-        tokio::select! {
-            biased;
-            () = self.command.stopped.notified() => {
-                *told = true;
-                None
+        let left = self.command.spec.ends.map_or(OPEN, |ends| ends.saturating_sub(self.clock.now()));
+        let opened = tokio::time::timeout(left.min(OPEN), self.session.link.open(CHANNEL_PATIENCE)).await;
+        let channel = match opened {
+            Ok(Ok(channel)) => Ok(Some(channel)),
+            Ok(Err(ChannelError::Lost(lost))) => Err(ChannelEvent::Lost(lost)),
+            Ok(Err(ChannelError::Refused { .. } | ChannelError::NoPlace { .. })) | Err(_) => {
+                Err(ChannelEvent::Refused { request: "exec" })
             }
-            opened = self.session.link.open(CHANNEL_PATIENCE) => opened.ok(),
-        }
+        };
+        (pid_line, channel)
     }
 
     /// Starts the command and writes its input, which is then at its end.
     ///
     /// In a task of its own: a program that does not read must not keep this one from draining the channel.
-    fn start(&self, ask: &Exec, pid_line: &PidLine, stopped: CancellationToken) {
+    fn start(&self, ask: Exec, pid_line: &PidLine, stopped: CancellationToken) {
         let line = ask.context.command(&ask.command);
         let command = if pid_line.is_searching() { pid_line.prefix(&line) } else { line };
         let pty = match ask.terminal {
@@ -429,11 +419,10 @@ impl Running {
             Terminal::None => None,
         };
         let control = Arc::clone(&self.control);
-        let (input, terminal) = (ask.input.clone(), ask.terminal);
         self.tasks.spawn(async move {
             // A channel that is gone reports that by an event of its own.
             if control.start(Start::Exec { command, pty }).await.is_ok() {
-                _ = stopped.run_until_cancelled(write_all(&*control, input, terminal)).await;
+                _ = stopped.run_until_cancelled(write_all(&*control, ask.input, ask.terminal)).await;
             }
         });
     }
@@ -488,6 +477,19 @@ impl Running {
         self.session.active.touch(now);
         self.command.let_go();
         self.command.history.finish();
+    }
+}
+
+/// What comes next: an end that is known already, else what the channel says or the deadline.
+async fn next(
+    ended: &mut Option<ChannelEvent>,
+    reading: &mut Reading,
+    deadline: Option<Duration>,
+    first: First,
+) -> Event {
+    match ended.take() {
+        Some(end) => Event::Channel(end),
+        None => reading.next(deadline, first).await.map_or(Event::Deadline, Event::Channel),
     }
 }
 

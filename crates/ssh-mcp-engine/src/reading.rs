@@ -34,6 +34,23 @@ impl Reading {
         self.events = events;
     }
 
+    /// How the channel has ended by now, if it has. For one of which nothing has been asked: whatever else it says is dropped.
+    pub(crate) async fn end_so_far(&mut self) -> Option<ChannelEvent> {
+        poll_fn(|cx| {
+            loop {
+                match self.events.poll_event(cx) {
+                    Poll::Ready(end @ (ChannelEvent::Closed | ChannelEvent::Lost(_))) => {
+                        return Poll::Ready(Some(end));
+                    }
+                    // Dropbear closes every channel on which nothing runs yet whenever a program of the connection ends.
+                    Poll::Ready(_) => {}
+                    Poll::Pending => return Poll::Ready(None),
+                }
+            }
+        })
+        .await
+    }
+
     /// The next event, or none because the deadline has passed. Dropped half-way, it has taken nothing.
     pub(crate) async fn next(&mut self, deadline: Option<Duration>, first: First) -> Option<ChannelEvent> {
         if deadline != self.set_to {

@@ -287,7 +287,9 @@ impl Question {
 
     fn params(&self) -> ElicitRequestParams {
         let ShownKey { name, algorithm, fingerprint, .. } = &self.key;
-        let doubt = self.doubt.as_ref().map(|doubt| format!("\nIts certificate does not count: {doubt}."));
+        // Names in it are the host's own words: quoted and cut, they cannot pass for ours.
+        let doubt = self.doubt.as_deref().map(|doubt| ssh_mcp_core::text::cut(doubt, 120));
+        let doubt = doubt.map(|doubt| format!("\nIts certificate does not count: {doubt:?}."));
         let message = format!(
             "{} shows a host key that is not known here.\n\nHost: {name}\nKey type: {algorithm}\nFingerprint: \
              {fingerprint}\n{}\nTrust it only if the fingerprint is the one the host's owner gives. It is then kept in \

@@ -25,7 +25,7 @@ pub(crate) fn answers(
     let answers = prompts.iter().map(|prompt| {
         let asked = asked_for(&prompt.prompt);
         let is_alone = prompts.len() == 1 && is_first;
-        let is_for_it = !prompt.echo && (asked == Asked::Password || is_alone);
+        let is_for_it = !prompt.echo && (asked == Asked::Password || is_alone) && !wants_new(&prompt.prompt);
         let Some(password) = password.filter(|_| is_for_it) else {
             gaps = Gaps::Some;
             return String::new();
@@ -74,6 +74,12 @@ fn asked_for(prompt: &str) -> Asked {
     let prompt = prompt.to_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| prompt.contains(word));
     if names(&CODES) || !names(&PASSWORDS) { Asked::SomethingElse } else { Asked::Password }
+}
+
+/// Whether a prompt wants a password that is to be set: the old one is no answer.
+fn wants_new(prompt: &str) -> bool {
+    let prompt = prompt.to_lowercase();
+    ["new password", "new unix password", "retype"].iter().any(|words| prompt.contains(words))
 }
 
 /// Words in prompts for codes that work once, some of which speak of a "one-time password" as well.
@@ -143,6 +149,7 @@ mod tests {
         check_answers(&[("Password: ", true)], &[""], Gaps::Some, Answered::No);
         let both = [("Password: ", false), ("Verification code: ", false)];
         check_answers(&both, &["x", ""], Gaps::Some, password);
+        check_answers(&[("New password: ", false)], &[""], Gaps::Some, Answered::No);
         let twice = [("Password: ", false), ("Domain password: ", false)];
         check_answers(&twice, &["x", "x"], Gaps::None, password);
     }

@@ -97,10 +97,24 @@ pub(crate) fn resolve(ask: &TargetAsk, user: &LocalUser) -> Result<Resolved, Res
     if ask.asker == Asker::Foreign {
         refuse_foreign(ask, &named, &overrides, user)?;
     }
+    refuse_names(ask, &overrides)?;
     let asked_policy = ask.host_key_policy.or(overrides.take_host_key_checking().map(policy));
-    let config = Config::load(&sources, &user.home, &*user.home_of, &user.owner)
+    // A file that somebody else names must not lead to files he was not opened.
+    let load = match (chosen, ask.asker) {
+        (Chosen::ByCall, Asker::Foreign) => Config::load_alone,
+        (Chosen::ByCall | Chosen::ByOperator, Asker::Local | Asker::Foreign) => Config::load,
+    };
+    let config = load(&sources, &user.home, &*user.home_of, &user.owner)
         .map_err(|error| ResolveError::Config(error.to_string()))?;
-    let journey = Journey { ask, user, config: &config, chosen, asked_policy };
+    let journey = Journey {
+        ask,
+        user,
+        config: &config,
+        chosen,
+        asked_policy,
+        leads_elsewhere: overrides.lead_elsewhere(),
+        names_known_hosts: overrides.name_known_hosts(),
+    };
     let said = journey.look_up(&named.host, &overrides)?;
     let via = journey.jumps(&said, JUMPS_MAX)?;
     let mut hop = journey.hop(&said, Part::Last)?;
@@ -162,6 +176,33 @@ fn sources(
     })
 }
 
+/// The name of a host decides what is believed and which of the operator's lines count; and names stand in the lines of
+/// `ProxyCommand` and `Match exec`, where a shell reads them.
+fn refuse_names(ask: &TargetAsk, overrides: &Overrides) -> Result<(), ResolveError> {
+    if overrides.names_no_host() {
+        return Err(ResolveError::Call("HostName and user must not mean anything to a shell".to_owned()));
+    }
+    match (overrides.rename(), ask.asker) {
+        // Under another name a host whose key has changed would be a new one.
+        (Some(keyword @ "HostKeyAlias"), _) | (Some(keyword), Asker::Foreign) => {
+            Err(ResolveError::Call(format!("{keyword} is for configuration files: name the host in target")))
+        }
+        (Some(_), Asker::Local) | (None, _) => Ok(()),
+    }
+}
+
+/// What of an answer names files that only the operator may choose, and which keyword does.
+fn named_files(said: &Said) -> Option<&'static str> {
+    let names_files = [
+        ("IdentityFile", said.are_identity_files_given),
+        ("CertificateFile", !said.certificate_files.is_empty()),
+        ("IdentityAgent", said.identity_agent.is_some()),
+        ("UserKnownHostsFile", said.user_known_hosts_files.is_some()),
+        ("GlobalKnownHostsFile", said.global_known_hosts_files.is_some()),
+    ];
+    names_files.into_iter().find(|(_, given)| *given).map(|(keyword, _)| keyword)
+}
+
 /// Options and arguments of somebody else must name no file: only fields of their own are checked against what the
 /// operator opened. Nor do they lend what is the operator's: his agent and his variables. Asked of the resolved answer, so
 /// that no spelling gets round it.
@@ -174,13 +215,6 @@ fn refuse_foreign(
     let said = user
         .as_local(|local| Config::default().resolve(&named.host, overrides, local))
         .map_err(|error| ResolveError::Call(error.to_string()))?;
-    let names_files = [
-        ("IdentityFile", said.are_identity_files_given),
-        ("CertificateFile", !said.certificate_files.is_empty()),
-        ("IdentityAgent", said.identity_agent.is_some()),
-        ("UserKnownHostsFile", said.user_known_hosts_files.is_some()),
-        ("GlobalKnownHostsFile", said.global_known_hosts_files.is_some()),
-    ];
     let lends = [
         ("forward_agent", ask.forwarding == Some(Forwarding::On)),
         ("ForwardAgent", said.forward_agent != ForwardAgent::No),
@@ -189,8 +223,8 @@ fn refuse_foreign(
     if let Some((what, _)) = lends.into_iter().find(|(_, given)| *given) {
         return Err(ResolveError::Call(format!("{what} is not for callers from elsewhere")));
     }
-    match names_files.into_iter().find(|(_, given)| *given) {
-        Some((keyword, _)) => Err(ResolveError::Call(format!(
+    match named_files(&said) {
+        Some(keyword) => Err(ResolveError::Call(format!(
             "{keyword} is not for options of callers from elsewhere: use identity_file or known_hosts_file"
         ))),
         None => Ok(()),
@@ -218,13 +252,26 @@ struct Journey<'a> {
     config: &'a Config,
     chosen: Chosen,
     asked_policy: Option<HostKeyPolicy>,
+    /// The call says more than the target and the user.
+    leads_elsewhere: bool,
+    /// Its options say where known hosts stand.
+    names_known_hosts: bool,
 }
 
 impl Journey<'_> {
     fn look_up(&self, host: &str, overrides: &Overrides) -> Result<Said, ResolveError> {
-        self.user
+        let said = self
+            .user
             .as_local(|local| self.config.resolve(host, overrides, local))
-            .map_err(|error| ResolveError::Config(error.to_string()))
+            .map_err(|error| ResolveError::Config(error.to_string()))?;
+        match named_files(&said) {
+            Some(keyword) if self.chosen == Chosen::ByCall && self.ask.asker == Asker::Foreign => {
+                Err(ResolveError::Call(format!(
+                    "{keyword} is not for files that callers from elsewhere name: use identity_file or known_hosts_file"
+                )))
+            }
+            Some(_) | None => Ok(said),
+        }
     }
 
     /// The hosts to jump over on the way to `said`, the nearest first.
@@ -303,6 +350,10 @@ impl Journey<'_> {
             return Err(ResolveError::Call(
                 "ForwardAgent and SendEnv are not for files that callers from elsewhere name".to_owned(),
             ));
+        }
+        // The operator lends to the host he wrote about, at its own port and by its own way.
+        if ask.asker == Asker::Foreign && self.leads_elsewhere {
+            return Ok(Lendings::default());
         }
         Ok(Lendings { variables, agent })
     }
@@ -410,9 +461,18 @@ impl Journey<'_> {
             Part::Last => by_call.or(by_config),
             Part::Jump => by_config.or(by_call),
         };
+        let mut user_files = user_files.unwrap_or_else(|| vec![ask.defaults.known_hosts.clone()]);
+        // What a call names stands beside what the operator has, so that a key known to be another one, or revoked, is not
+        // believed for that.
+        let is_by_call = ask.known_hosts_file.is_some()
+            || self.names_known_hosts
+            || self.chosen == Chosen::ByCall && said.user_known_hosts_files.is_some();
+        if is_by_call && !user_files.contains(&ask.defaults.known_hosts) {
+            user_files.push(ask.defaults.known_hosts.clone());
+        }
         HostKeys {
             policy,
-            user_files: user_files.unwrap_or_else(|| vec![ask.defaults.known_hosts.clone()]),
+            user_files,
             global_files: said
                 .global_known_hosts_files
                 .as_ref()

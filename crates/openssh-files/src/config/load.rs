@@ -79,8 +79,28 @@ impl Config {
         home_of: &dyn Fn(&str) -> Option<String>,
         owner: &Owner,
     ) -> Result<Config, LoadError> {
-        let mut loader =
-            Loader { place: Some(Place { home, home_of, owner }), files: 0, mentions_final: false };
+        Self::load_following(sources, home, home_of, owner, Includes::Followed)
+    }
+
+    /// The same, without what the files include: for somebody who may read these files and no others.
+    pub fn load_alone(
+        sources: &[Source],
+        home: &str,
+        home_of: &dyn Fn(&str) -> Option<String>,
+        owner: &Owner,
+    ) -> Result<Config, LoadError> {
+        Self::load_following(sources, home, home_of, owner, Includes::Refused)
+    }
+
+    fn load_following(
+        sources: &[Source],
+        home: &str,
+        home_of: &dyn Fn(&str) -> Option<String>,
+        owner: &Owner,
+        includes: Includes,
+    ) -> Result<Config, LoadError> {
+        let place = Some(Place { home, home_of, owner, includes });
+        let mut loader = Loader { place, files: 0, mentions_final: false };
         let mut config = Config::default();
         for Source { path, whose, may_be_missing } in sources {
             match loader.read(path, *whose) {
@@ -107,6 +127,14 @@ struct Place<'a> {
     home: &'a str,
     home_of: &'a dyn Fn(&str) -> Option<String>,
     owner: &'a Owner,
+    includes: Includes,
+}
+
+/// Whether one file may lead to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Includes {
+    Followed,
+    Refused,
 }
 
 struct Loader<'a> {
@@ -161,6 +189,9 @@ impl Loader<'_> {
         let refuse = |problem| LoadError::Line { at: parent.at(line), problem };
         if depth >= DEPTH_MAX {
             return Err(refuse(Problem::TooDeep));
+        }
+        if self.place.as_ref().is_some_and(|place| place.includes == Includes::Refused) {
+            return Err(refuse(Problem::FilesOnly("Include")));
         }
         let mut files = Vec::new();
         for pattern in patterns {

@@ -6,7 +6,7 @@
 use super::problem::Problem;
 use super::resolved::HostKeyChecking;
 use super::setting::Setting;
-use super::target::Target;
+use super::target::{self, Target};
 use super::words;
 
 /// Settings of a call, the strongest first.
@@ -100,6 +100,37 @@ impl Overrides {
             }
         }
         Ok(())
+    }
+
+    /// Whether a host or user is named that may mean something to a shell, where a `ProxyCommand` or a `Match exec` puts it in.
+    pub fn names_no_host(&self) -> bool {
+        self.settings.iter().any(|setting| {
+            if let Setting::HostName(name) = setting {
+                return target::check_host(&name.replace("%h", "h").replace("%%", "p")).is_err();
+            }
+            matches!(setting, Setting::User(user) if user.contains('$'))
+        })
+    }
+
+    /// Whether there is anything beside the user: what leads elsewhere than the target alone would.
+    pub fn lead_elsewhere(&self) -> bool {
+        !self.flags.is_empty() || self.settings.iter().any(|setting| !matches!(setting, Setting::User(_)))
+    }
+
+    /// Whether they say where known hosts stand.
+    pub fn name_known_hosts(&self) -> bool {
+        self.settings.iter().any(|setting| {
+            matches!(setting, Setting::UserKnownHostsFile(_) | Setting::GlobalKnownHostsFile(_))
+        })
+    }
+
+    /// The keyword by which the host gets another name, or another one to be known by.
+    pub fn rename(&self) -> Option<&'static str> {
+        let is_known = |wanted: fn(&Setting) -> bool| self.settings.iter().any(wanted);
+        if is_known(|setting| matches!(setting, Setting::HostKeyAlias(_))) {
+            return Some("HostKeyAlias");
+        }
+        is_known(|setting| matches!(setting, Setting::HostName(_))).then_some("HostName")
     }
 
     pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> {

@@ -102,7 +102,9 @@ pub(super) fn check_host(host: &str) -> Result<(), TargetError> {
 /// The same for `%r`.
 pub(super) fn check_user(user: &str) -> Result<(), TargetError> {
     let is_bad = |c: char| c.is_ascii_control() || SHELL.contains(c);
-    match user.is_empty() || user.starts_with('-') || user.ends_with('\\') || user.contains(is_bad) {
+    // A blank may part words, and the next one would be a flag of whatever program gets it.
+    let has_flag = user.split(char::is_whitespace).any(|word| word.starts_with('-'));
+    match user.is_empty() || has_flag || user.ends_with('\\') || user.contains(is_bad) {
         true => Err(TargetError::User(user.to_owned())),
         false => Ok(()),
     }

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::line::Subject;
 use super::name::HashedName;
 use super::{HostKey, HostName, KnownHosts, Location, ReadError, Verdict, check_kind, content};
 
@@ -65,6 +66,12 @@ pub enum AppendError {
     /// What stands in the file cannot be read, so nothing is added to it.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Lines of the file begin with keys, as those of `authorized_keys` do.
+    #[error("{} is no known hosts file", path.display())]
+    NotKnownHosts {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system gave no random bytes for a hash.
     #[error("no random bytes for a hashed host name")]
     Random(#[source] getrandom::Error),
@@ -92,6 +99,9 @@ pub fn append(
     let path = path.as_ref();
     let mut file = open_locked(path)?;
     let text = content(&file, path)?;
+    if is_something_else(&text) {
+        return Err(AppendError::NotKnownHosts { path: path.to_owned() });
+    }
     let known = KnownHosts::parse_about(path, &text, host);
     match known.verdict(host, key) {
         Verdict::Unknown => {}
@@ -113,6 +123,15 @@ pub fn append(
         .map_err(|source| AppendError::Write { path: path.to_owned(), source })?;
     let ended = text.iter().filter(|&&byte| byte == b'\n').count() + newline.len();
     Ok(Learnt::Added(Location { file: path.to_owned(), line: ended + 1 }))
+}
+
+/// Whether a line begins with a key, as those of `authorized_keys` do: there the name of a host would be an option, and the
+/// key would open this machine.
+fn is_something_else(text: &[u8]) -> bool {
+    text.split(|&byte| byte == b'\n').any(|line| {
+        // As if a host stood before it.
+        Subject::parse(&[b"h ", line].concat()).and_then(Subject::into_line).is_some()
+    })
 }
 
 fn hashed(host: &HostName) -> Result<String, AppendError> {

@@ -53,6 +53,16 @@ fn a_new_line_goes_behind_whatever_stands_there() {
 }
 
 #[test]
+fn nothing_is_learnt_into_a_list_of_keys_that_open_this_machine() {
+    let (_directory, path) = nowhere();
+    let text = format!("# mine\n{} me@home\n", fields(&ed25519(7)));
+    fs::write(&path, &text).unwrap();
+    let refused = append(&path, &host("pty"), &ed25519(1), Hashing::Plain);
+    assert!(matches!(refused, Err(AppendError::NotKnownHosts { .. })), "{refused:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
 fn names_are_hashed_as_asked_or_as_the_file_does() {
     let check = |before: &str, hashing: Hashing, expects_hash: bool| {
         let (_directory, path) = nowhere();

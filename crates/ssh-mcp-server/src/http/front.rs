@@ -267,6 +267,11 @@ impl<H: ServerHandler> Front<H> {
         if parts.method != Method::GET {
             return Ok(None);
         }
+        let accepts = parts.headers.get(ACCEPT).and_then(|kinds| kinds.to_str().ok()).unwrap_or_default();
+        if !accepts.contains("text/event-stream") {
+            // The SDK refuses it, and it must cost nobody's stream.
+            return Ok(None);
+        }
         let resumed = parts.headers.get("last-event-id").and_then(|event| event.to_str().ok());
         match resumed {
             // A new stream takes the place of the one before, which the SDK would go on feeding instead.

@@ -272,3 +272,85 @@ fn callers_from_elsewhere_are_lent_nothing_by_their_own_word() {
     let open = foreign(&|call| call.target = "open".to_owned()).unwrap();
     assert!(open.hop.lendings.agent.is_some());
 }
+
+#[test]
+fn names_of_a_call_mean_nothing_to_a_shell() {
+    let home = tempfile::tempdir().unwrap();
+    let user = user(home.path(), "Host prod\n ProxyCommand nc %h %p %k %r\n");
+    let by_option = |asker, keyword: &str, value: &str| {
+        let options = vec![(keyword.to_owned(), value.to_owned())];
+        resolve(&TargetAsk { asker, options, ..ask("prod") }, &user)
+    };
+    for asker in [Asker::Local, Asker::Foreign] {
+        for (keyword, value) in [
+            ("HostName", "x;touch${IFS}ran"),
+            ("HostName", "$(ran)"),
+            ("HostName", "-oProxyCommand=ran"),
+            ("HostKeyAlias", "prod2"),
+            ("User", "a$IFS-oProxyCommand=ran"),
+            ("User", "\"a -oProxyCommand=ran\""),
+        ] {
+            let refused = by_option(asker, keyword, value);
+            let is_refused = matches!(&refused, Err(ResolveError::Call(_) | ResolveError::Config(_)));
+            assert!(is_refused, "{asker:?} {keyword} {value}: {refused:?}");
+        }
+    }
+    assert_eq!(
+        by_option(Asker::Local, "HostName", "%h.example").unwrap().hop.target.address.host,
+        "prod.example"
+    );
+    assert!(matches!(by_option(Asker::Foreign, "HostName", "evil.example"), Err(ResolveError::Call(_))));
+}
+
+#[test]
+fn the_operator_lends_to_the_host_he_wrote_about() {
+    let home = tempfile::tempdir().unwrap();
+    let user = user(home.path(), "Host prod\n ForwardAgent yes\n SendEnv LC_*\n");
+    let foreign = TargetAsk { asker: Asker::Foreign, ..ask("prod") };
+    assert!(resolve(&foreign, &user).unwrap().hop.lendings.agent.is_some());
+    for elsewhere in [
+        TargetAsk { port: Some(2222), ..foreign.clone() },
+        TargetAsk { proxy_jump: Some("evil.example".to_owned()), ..foreign.clone() },
+    ] {
+        assert_eq!(resolve(&elsewhere, &user).unwrap().hop.lendings, Lendings::default());
+        let local = TargetAsk { asker: Asker::Local, ..elsewhere };
+        assert!(resolve(&local, &user).unwrap().hop.lendings.agent.is_some());
+    }
+}
+
+#[test]
+fn a_file_that_somebody_else_names_leads_to_no_others() {
+    let home = tempfile::tempdir().unwrap();
+    let user = user(home.path(), "");
+    let (chosen, secret) = (home.path().join("chosen"), home.path().join("secret"));
+    std::fs::write(&secret, "Password hunter2\n").unwrap();
+    let named = |asker, text: &str| {
+        std::fs::write(&chosen, text).unwrap();
+        resolve(&TargetAsk { asker, config: ConfigFiles::Only(chosen.clone()), ..ask("h") }, &user)
+    };
+    for text in [
+        format!("Include {}", secret.display()),
+        "IdentityFile /k".to_owned(),
+        "CertificateFile /k".to_owned(),
+        "IdentityAgent /s".to_owned(),
+        "UserKnownHostsFile /k".to_owned(),
+        "Host jump\n IdentityFile /k\nHost h\n ProxyJump jump".to_owned(),
+    ] {
+        let refused = named(Asker::Foreign, &text);
+        assert!(refused.is_err(), "{text}");
+        assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
+        assert!(named(Asker::Local, &text).is_ok(), "{text}");
+    }
+    assert!(named(Asker::Foreign, "User ann\nCompression yes").is_ok());
+}
+
+#[test]
+fn known_hosts_of_a_call_stand_beside_the_operators() {
+    let files = |config: &str, call: TargetAsk| hop(config, &call).host_keys.user_files;
+    let usual = defaults().known_hosts;
+    assert_eq!(files("UserKnownHostsFile /mine", ask("h")), [PathBuf::from("/mine")]);
+    let by_field = TargetAsk { known_hosts_file: Some("/k".into()), ..ask("h") };
+    assert_eq!(files("", by_field), ["/k".into(), usual.clone()]);
+    let options = vec![("UserKnownHostsFile".to_owned(), "none".to_owned())];
+    assert_eq!(files("", TargetAsk { options, ..ask("h") }), [usual]);
+}
