@@ -113,7 +113,6 @@ pub(crate) fn resolve(ask: &TargetAsk, user: &LocalUser) -> Result<Resolved, Res
         chosen,
         asked_policy,
         leads_elsewhere: overrides.lead_elsewhere(),
-        names_known_hosts: overrides.name_known_hosts(),
     };
     let said = journey.look_up(&named.host, &overrides)?;
     let via = journey.jumps(&said, JUMPS_MAX)?;
@@ -254,8 +253,6 @@ struct Journey<'a> {
     asked_policy: Option<HostKeyPolicy>,
     /// The call says more than the target and the user.
     leads_elsewhere: bool,
-    /// Its options say where known hosts stand.
-    names_known_hosts: bool,
 }
 
 impl Journey<'_> {
@@ -461,18 +458,9 @@ impl Journey<'_> {
             Part::Last => by_call.or(by_config),
             Part::Jump => by_config.or(by_call),
         };
-        let mut user_files = user_files.unwrap_or_else(|| vec![ask.defaults.known_hosts.clone()]);
-        // What a call names stands beside what the operator has, so that a key known to be another one, or revoked, is not
-        // believed for that.
-        let is_by_call = ask.known_hosts_file.is_some()
-            || self.names_known_hosts
-            || self.chosen == Chosen::ByCall && said.user_known_hosts_files.is_some();
-        if is_by_call && !user_files.contains(&ask.defaults.known_hosts) {
-            user_files.push(ask.defaults.known_hosts.clone());
-        }
         HostKeys {
             policy,
-            user_files,
+            user_files: user_files.unwrap_or_else(|| vec![ask.defaults.known_hosts.clone()]),
             global_files: said
                 .global_known_hosts_files
                 .as_ref()

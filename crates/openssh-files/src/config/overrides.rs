@@ -117,13 +117,6 @@ impl Overrides {
         !self.flags.is_empty() || self.settings.iter().any(|setting| !matches!(setting, Setting::User(_)))
     }
 
-    /// Whether they say where known hosts stand.
-    pub fn name_known_hosts(&self) -> bool {
-        self.settings.iter().any(|setting| {
-            matches!(setting, Setting::UserKnownHostsFile(_) | Setting::GlobalKnownHostsFile(_))
-        })
-    }
-
     /// The keyword by which the host gets another name, or another one to be known by.
     pub fn rename(&self) -> Option<&'static str> {
         let is_known = |wanted: fn(&Setting) -> bool| self.settings.iter().any(wanted);

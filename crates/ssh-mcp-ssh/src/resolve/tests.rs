@@ -343,14 +343,3 @@ fn a_file_that_somebody_else_names_leads_to_no_others() {
     }
     assert!(named(Asker::Foreign, "User ann\nCompression yes").is_ok());
 }
-
-#[test]
-fn known_hosts_of_a_call_stand_beside_the_operators() {
-    let files = |config: &str, call: TargetAsk| hop(config, &call).host_keys.user_files;
-    let usual = defaults().known_hosts;
-    assert_eq!(files("UserKnownHostsFile /mine", ask("h")), [PathBuf::from("/mine")]);
-    let by_field = TargetAsk { known_hosts_file: Some("/k".into()), ..ask("h") };
-    assert_eq!(files("", by_field), ["/k".into(), usual.clone()]);
-    let options = vec![("UserKnownHostsFile".to_owned(), "none".to_owned())];
-    assert_eq!(files("", TargetAsk { options, ..ask("h") }), [usual]);
-}
