@@ -596,4 +596,8 @@ class Complaints(logging.Handler):
         warnings.simplefilter("ignore", DeprecationWarning)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(f"{record.name}: {record.getMessage()}")
+        error = record.exc_info[1] if record.exc_info else None
+        # A notification that comes while the client closes finds its stream closed; the library
+        # of the second line logs that as a message that it cannot parse.
+        if not isinstance(error, (anyio.BrokenResourceError, anyio.ClosedResourceError)):
+            self.heard.append(f"{record.name}: {record.getMessage()}: {error!r}")
