@@ -19,7 +19,14 @@ const WORKSPACE: &[(&str, &[&str])] = &[
     ("ssh-mcp-handler", &["ssh-mcp-core", "ssh-mcp-engine"]),
     (
         "ssh-mcp-server",
-        &["openssh-files", "ssh-mcp-core", "ssh-mcp-engine", "ssh-mcp-handler", "ssh-mcp-ssh"],
+        &[
+            "openssh-files",
+            "ssh-mcp-core",
+            "ssh-mcp-engine",
+            "ssh-mcp-handler",
+            "ssh-mcp-sftp",
+            "ssh-mcp-ssh",
+        ],
     ),
     ("ssh-mcp-sftp", &["ssh-mcp-core"]),
     ("ssh-mcp-ssh", &["openssh-files", "ssh-mcp-core"]),

@@ -122,6 +122,18 @@ codes! {
             "The shell is gone or stuck: close it and open a new one.";
     }
     Remote {
+        SftpError = "SFTP_ERROR", Judge,
+            "The server's file service refused, for no finer reason.",
+            "Check path, rights and space; the server's words stand here.";
+        SftpOpenFailed = "SFTP_OPEN_FAILED", After,
+            "The server has no file service, or does not start it.",
+            "Have `Subsystem sftp` enabled in the server's sshd_config, or move the data with a command.";
+        RemoteMetadataError = "REMOTE_METADATA_ERROR", Judge,
+            "The remote source cannot be looked at.",
+            "Check remote_path and the rights of the remote user.";
+        LocalNotFile = "LOCAL_NOT_FILE", After,
+            "The local path is no regular file.",
+            "Give the path of a file; a directory needs recursive=true.";
         LocalFileError = "LOCAL_FILE_ERROR", After,
             "A file of the server's own machine cannot be read or made.",
             "Make the path usable for the server, as the system's words here say, or do without the file.";
@@ -136,6 +148,9 @@ codes! {
         CommandNotFound = "COMMAND_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "List commands with ssh_commands, or run it again.";
+        TransferNotFound = "TRANSFER_NOT_FOUND", No,
+            "Unknown, or ended and past retention.",
+            "Start the transfer again; resume=true goes on behind what has arrived.";
         SubNotFound = "SUB_NOT_FOUND", No,
             "No such lane of this client.",
             "List your lanes with sub_list, or open a new one with sub_open.";
@@ -156,6 +171,9 @@ codes! {
         MaxCommandsExceeded = "MAX_COMMANDS_EXCEEDED", After,
             "The session runs as many commands as it may.",
             "Wait for a command of this session to end, or cancel one.";
+        MaxTransfersExceeded = "MAX_TRANSFERS_EXCEEDED", After,
+            "The session has as many transfers under way as it may.",
+            "Wait for a transfer of this session to end, or cancel one.";
         MaxSubsPerUriExceeded = "MAX_SUBS_PER_URI_EXCEEDED", After,
             "The resource has as many lanes as it may.",
             "Use a lane you have on this resource, or close one.";
@@ -170,6 +188,12 @@ codes! {
         InvalidArgument = "INVALID_ARGUMENT", No,
             "A rule of the tool is broken and no finer code fits.",
             "Correct the argument and call again.";
+        ResumeOvershoot = "RESUME_OVERSHOOT", No,
+            "The destination is longer than the source; nothing was touched.",
+            "Check both paths, then send with resume=false.";
+        ResumeMismatch = "RESUME_MISMATCH", No,
+            "What the destination has is not how the source begins; nothing was touched.",
+            "Check both paths, then send with resume=false.";
         InvalidRepeat = "INVALID_REPEAT", No,
             "repeat is outside 1 to 64.",
             "Give a repeat from 1 to 64.";
@@ -284,6 +308,10 @@ warnings! {
     NotifyOverrideClamped = "NOTIFY_OVERRIDE_CLAMPED", "warn";
     /// A transcript could not be written on; its shell goes on.
     TranscriptBroken = "TRANSCRIPT_BROKEN", "warn";
+    /// The source was written while it was read.
+    SourceChanged = "SOURCE_CHANGED", "warn";
+    /// The server cannot replace a file at once, so for a moment there was none.
+    NotAtomic = "NOT_ATOMIC", "warn";
     /// The window that was asked for could not be opened; the transcript is written all the same.
     ObserverUnavailable = "OBSERVER_UNAVAILABLE", "warn";
 }

@@ -71,6 +71,8 @@ ids! {
     CommandId;
     /// Names an interactive shell on a session.
     ShellId;
+    /// Names a transfer of files on a session.
+    TransferId;
     /// Names one client connection; its automatic cursors belong to it.
     PeerId;
     /// Names one lane: a subscription of a client to one resource.

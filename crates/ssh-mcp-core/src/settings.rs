@@ -120,6 +120,16 @@ settings! {
     /// Bytes of the first output that the answer shows.
     shell_peek_bytes: usize = HST, "SSH_SHELL_OPEN_INITIAL_BUFFER_MAX_BYTES", size(4 * KIB, 1, MIB), ;
 
+"Transfers":
+    /// Transfers under way in one session.
+    max_transfers_per_session: u32 = HST, "SSH_MAX_TRANSFERS_PER_SESSION", count(10, 1, U32), ;
+    /// Time an ended transfer stays readable.
+    transfer_retention: Duration = HST, "SSH_TRANSFER_CLEANUP_TTL", seconds(300, 0, ANY), ;
+    /// Bytes of one SFTP request; automatic is what the server allows, 32k where it does not say. More than it allows is lowered to that.
+    sftp_chunk: Option<u32> = HST, "SSH_SFTP_CHUNK_BYTES", size(0, 4 * KIB, 255 * KIB).or_zero("automatic"), ;
+    /// SFTP requests under way per transfer; automatic follows the round trip, at most 8 MiB of them.
+    sftp_pipeline: Option<usize> = HST, "SSH_SFTP_PIPELINE", count(0, 1, 256).or_zero("automatic"), ;
+
 "Notifications":
     /// At most one announcement of a lane in this time, the byte threshold aside; it goes out early when the producer pauses.
     notify_debounce: Duration = HST, "SSH_NOTIFY_DEBOUNCE_MS", millis(200, 5, 5000), .parameter("`debounce_ms` of `sub_open`").with_unit("SSH_NOTIFY_DEBOUNCE");

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::id::{CommandId, Id, SessionId, ShellId, SubId};
+use crate::id::{CommandId, Id, SessionId, ShellId, SubId, TransferId};
 
 /// The kinds of resources, one URI scheme each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -19,6 +19,8 @@ pub enum Scheme {
     Shell,
     /// `command://<COMMAND_ID>/output`
     Command,
+    /// `transfer://<TRANSFER_ID>/progress`
+    Transfer,
 }
 
 /// What a body is: bytes, a list of events, or one snapshot.
@@ -54,7 +56,7 @@ pub struct Row {
 }
 
 /// The table, in the order of `resources/templates/list`.
-pub const TABLE: &[Row] = &[SHELL, COMMAND, SESSION];
+pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION];
 
 const SHELL: Row = Row {
     scheme: Scheme::Shell,
@@ -82,6 +84,18 @@ const COMMAND: Row = Row {
                       _meta carries status, exit_code and the next cursor.",
 };
 
+const TRANSFER: Row = Row {
+    scheme: Scheme::Transfer,
+    name: "transfer",
+    channel: "progress",
+    class: Class::State,
+    mime: "application/json",
+    template: "transfer://{transfer_id}/progress",
+    title: "SFTP transfer progress snapshot",
+    description: "One JSON object: paths, direction, status, bytes moved and in all, rate, remaining seconds, and \
+                      why it failed if it did. It has no cursor.",
+};
+
 const SESSION: Row = Row {
     scheme: Scheme::Session,
     name: "session",
@@ -100,6 +114,7 @@ impl Scheme {
         match self {
             Self::Shell => &SHELL,
             Self::Command => &COMMAND,
+            Self::Transfer => &TRANSFER,
             Self::Session => &SESSION,
         }
     }
@@ -134,6 +149,12 @@ impl From<CommandId> for Resource {
 impl From<ShellId> for Resource {
     fn from(id: ShellId) -> Self {
         Self { scheme: Scheme::Shell, id: id.as_uuid() }
+    }
+}
+
+impl From<TransferId> for Resource {
+    fn from(id: TransferId) -> Self {
+        Self { scheme: Scheme::Transfer, id: id.as_uuid() }
     }
 }
 

@@ -38,6 +38,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Connect, ConnectAnswer, Engine, Ensure, Exec, Goal, OpenShell, Ports, Reuse};
 use ssh_mcp_testkit::{
+    files::Shelf,
     host::{defaults, plainly},
     transcripts::ScriptedDisk,
 };
@@ -194,7 +195,11 @@ fn resident() -> u64 {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let ports = Ports { connector: Arc::new(Instantly), transcripts: Arc::new(ScriptedDisk::new()) };
+    let ports = Ports {
+        connector: Arc::new(Instantly),
+        files: Arc::new(Shelf::new()),
+        transcripts: Arc::new(ScriptedDisk::new()),
+    };
     let engine = Engine::start(Arc::new(Settings::default()), ports, 1);
     let owner = Owner::local();
     let target = Target { address: Address { host: "h".into(), port: 22 }, username: "u".into() };

@@ -222,15 +222,30 @@ impl Engine {
     }
 }
 
-/// Runs a short command of the product's own and takes its standard output; none if it was not seen to end.
+/// Runs a command of the product's own, which may take its time, and takes its standard output; none if it was not seen
+/// to end within the limit.
+pub(crate) async fn collect_within(session: &Session, command: String, limit: Duration) -> Option<Vec<u8>> {
+    output_of(session, command, CHANNEL_PATIENCE, limit).await
+}
+
+/// The same for a short one.
 async fn collect(session: &Session, command: String, patience: Duration) -> Option<Vec<u8>> {
+    output_of(session, command, patience, QUESTION).await
+}
+
+async fn output_of(
+    session: &Session,
+    command: String,
+    patience: Duration,
+    limit: Duration,
+) -> Option<Vec<u8>> {
     // Also on a session that is being disconnected: its commands are ended by this.
     let mut channel = session.link.open(patience).await.ok()?;
     channel.control.start(Start::Exec { command, pty: None }).await.ok()?;
     channel.control.finish_input().await.ok()?;
     let mut output = Vec::new();
     // The exit may overtake output, and a child of the login files may keep the channel open.
-    let mut grace = pin!(tokio::time::sleep(QUESTION));
+    let mut grace = pin!(tokio::time::sleep(limit));
     let (mut has_begun, mut has_exited) = (false, false);
     loop {
         let event = tokio::select! {

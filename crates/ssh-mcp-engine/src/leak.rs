@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ssh_mcp_core::{
     lifecycle::{AutoRelease, Expired, Leak, Lifecycle, Report, State},
     reason::Reason,
-    registry::{Command, LeakReport, Shell},
+    registry::{Command, LeakReport, Shell, Transfer},
     target_names,
     uri::Resource,
 };
@@ -48,6 +48,9 @@ impl Engine {
         for shell in self.registries.shells.all() {
             self.look_at(now, Subject::of_shell(&shell), || Watched::Shell(Arc::clone(&shell)));
         }
+        for transfer in self.registries.transfers.all() {
+            self.look_at(now, Subject::of_transfer(&transfer), || Watched::Transfer(Arc::clone(&transfer)));
+        }
     }
 
     fn look_at(&self, now: Duration, subject: Subject<'_>, watched: impl FnOnce() -> Watched) {
@@ -78,9 +81,14 @@ impl Engine {
     pub fn take_shell_leak(&self, shell: &Shell) -> Option<Unobserved> {
         Subject::of_shell(shell).take_report(self.clock.now())
     }
+
+    /// The report about a transfer that is due, for whoever shows it; given once.
+    pub fn take_transfer_leak(&self, transfer: &Transfer) -> Option<Unobserved> {
+        Subject::of_transfer(transfer).take_report(self.clock.now())
+    }
 }
 
-/// What the watcher needs to know of a command or shell.
+/// What the watcher needs to know of a resource.
 struct Subject<'a> {
     resource: Resource,
     life: &'a Lifecycle,
@@ -115,6 +123,18 @@ impl<'a> Subject<'a> {
             created: shell.spec.opened,
             unwatched: shell.unwatched.last(),
             used: shell.read.last(),
+        }
+    }
+
+    fn of_transfer(transfer: &'a Transfer) -> Self {
+        Self {
+            resource: transfer.spec.id.into(),
+            life: &transfer.life,
+            report: &transfer.leak,
+            has_ended: transfer.ending.get().is_some(),
+            created: transfer.spec.started,
+            unwatched: transfer.unwatched.last(),
+            used: transfer.read.last(),
         }
     }
 

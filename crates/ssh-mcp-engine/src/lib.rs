@@ -39,6 +39,10 @@ pub use peers::{ListWatch, Peer, PeerGuard};
 pub use session::{AgentDisconnected, Disconnected};
 pub use shell::{CloseShell, Ensure, OpenShell, OpenedShell, Opening, ShellMatch, ShellWait, WriteError};
 pub use timers::Drained;
+pub use transfer::{
+    local::Local,
+    run::{Order, Route, TransferError},
+};
 pub use wait::{Place, Until, WaitItem, WaitOver};
 
 use ssh_mcp_core::{
@@ -47,6 +51,7 @@ use ssh_mcp_core::{
     owner::Owner,
     port::{
         Directory,
+        fs::FsMount,
         ssh::{ChannelError, Connector, LinkLost},
         transcript::{TranscriptError, Transcripts},
     },
@@ -62,6 +67,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Ports {
     /// The way to SSH hosts.
     pub connector: Arc<dyn Connector>,
+    /// The way to the files of a host.
+    pub files: Arc<dyn FsMount>,
     /// The place for transcripts.
     pub transcripts: Arc<dyn Transcripts>,
 }
@@ -84,6 +91,8 @@ pub struct Engine {
     mint: clock::Mint,
     /// Serialises the check and the publication of shell names.
     names: ssh_mcp_core::sync::Mutex<()>,
+    /// The destinations of transfers.
+    written: Arc<transfer::claims::Taken>,
 }
 
 /// An identifier that leads nowhere.
@@ -120,6 +129,12 @@ pub enum StartError {
     /// The session holds as many shells as it may.
     #[error("the session already holds {limit} shells")]
     TooManyShells {
+        /// How many it may.
+        limit: u32,
+    },
+    /// The session has as many transfers under way as it may.
+    #[error("the session already has {limit} transfers under way")]
+    TooManyTransfers {
         /// How many it may.
         limit: u32,
     },
@@ -161,6 +176,7 @@ impl Engine {
             silent: CancellationToken::new(),
             mint: clock::Mint::new(seed),
             names: ssh_mcp_core::sync::Mutex::new(()),
+            written: Arc::default(),
             settings,
         });
         timers::start(&engine);

@@ -8,7 +8,7 @@ use std::{
 use ssh_mcp_core::{
     lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
-    registry::{Command, Manner, Shell},
+    registry::{Command, Manner, Shell, Transfer},
     target_names,
 };
 
@@ -21,6 +21,8 @@ pub enum Observable<'a> {
     Command(&'a Arc<Command>),
     /// A shell.
     Shell(&'a Arc<Shell>),
+    /// A transfer.
+    Transfer(&'a Arc<Transfer>),
 }
 
 /// A call that reads or waits; dropping it ends the observation.
@@ -39,6 +41,7 @@ pub(crate) struct LaneObserver {
 pub(crate) enum Watched {
     Command(Arc<Command>),
     Shell(Arc<Shell>),
+    Transfer(Arc<Transfer>),
 }
 
 impl Engine {
@@ -135,6 +138,7 @@ impl Watched {
         match self {
             Self::Command(command) => &command.life,
             Self::Shell(shell) => &shell.life,
+            Self::Transfer(transfer) => &transfer.life,
         }
     }
 
@@ -142,6 +146,7 @@ impl Watched {
         match self {
             Self::Command(command) => command.read.touch(now),
             Self::Shell(shell) => shell.read.touch(now),
+            Self::Transfer(transfer) => transfer.read.touch(now),
         }
     }
 
@@ -149,6 +154,7 @@ impl Watched {
         match self {
             Self::Command(command) => command.unwatched.touch(now),
             Self::Shell(shell) => shell.unwatched.touch(now),
+            Self::Transfer(transfer) => transfer.unwatched.touch(now),
         }
     }
 
@@ -156,6 +162,7 @@ impl Watched {
         match self {
             Self::Command(command) => command.spec.grace,
             Self::Shell(shell) => shell.spec.grace,
+            Self::Transfer(transfer) => transfer.spec.grace,
         }
     }
 
@@ -170,6 +177,7 @@ impl Watched {
         match self {
             Self::Command(command) => command.grant_stop(reason),
             Self::Shell(shell) => shell.grant_stop(reason, Manner::HangUp),
+            Self::Transfer(transfer) => transfer.grant_stop(reason),
         }
     }
 }
@@ -179,6 +187,7 @@ impl From<Observable<'_>> for Watched {
         match what {
             Observable::Command(command) => Self::Command(Arc::clone(command)),
             Observable::Shell(shell) => Self::Shell(Arc::clone(shell)),
+            Observable::Transfer(transfer) => Self::Transfer(Arc::clone(transfer)),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Disconnected {
     pub commands_cancelled: u64,
     /// Shells that were open.
     pub shells_closed: u64,
+    /// Transfers that were under way.
+    pub transfers_aborted: u64,
 }
 
 /// What the disconnect of an agent's sessions ended.
@@ -31,6 +33,8 @@ pub struct AgentDisconnected {
     pub commands_cancelled: u64,
     /// Shells that were open.
     pub shells_closed: u64,
+    /// Transfers that were under way.
+    pub transfers_aborted: u64,
 }
 
 /// A keepalive that has no answer by then has none.
@@ -55,7 +59,11 @@ impl Engine {
             }
         }
         let cascade = disconnected(&session).await;
-        Ok(Disconnected { commands_cancelled: cascade.commands, shells_closed: cascade.shells })
+        Ok(Disconnected {
+            commands_cancelled: cascade.commands,
+            shells_closed: cascade.shells,
+            transfers_aborted: cascade.transfers,
+        })
     }
 
     /// Ends all sessions of an agent; of an unknown agent, none.
@@ -72,6 +80,7 @@ impl Engine {
             total.sessions_closed += 1;
             total.commands_cancelled += cascade.commands;
             total.shells_closed += cascade.shells;
+            total.transfers_aborted += cascade.transfers;
         }
         total
     }
@@ -197,6 +206,9 @@ impl Engine {
         for shell in self.registries.shells.of_session(session.spec.id) {
             cascade.shells += u64::from(shell.stop(reason, Manner::HangUp) == Close::Won);
         }
+        for transfer in self.registries.transfers.of_session(session.spec.id) {
+            cascade.transfers += u64::from(transfer.stop(reason) == Close::Won);
+        }
         cascade
     }
 
@@ -204,6 +216,7 @@ impl Engine {
     fn close(&self, session: &Session, reason: Reason, cascade: Cascade) {
         let now = self.clock.now();
         session.place.lock().take();
+        session.files.end();
         _ = session.ending.record(End { reason, facts: cascade, at: now });
         session.health.finish(Health { word: HealthWord::Disconnected, checked: now, round_trip: None });
         let spec = &session.spec;

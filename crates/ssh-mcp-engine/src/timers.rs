@@ -66,6 +66,7 @@ impl Engine {
         for session in self.registries.sessions.all() {
             self.reap(&session, now);
             self.probe_watched(&session, now);
+            session.files.end_unused(now);
         }
         for shell in self.registries.shells.all() {
             let last = shell.active.last().max(shell.read.last());
@@ -122,6 +123,16 @@ impl Engine {
             |shell: &Shell| trim(&shell.history, NEWEST),
             |_| {},
         );
+        let kept = self.settings.transfer_retention;
+        self.sweep(
+            &self.registries.transfers,
+            now,
+            |_| kept,
+            |transfer| transfer.read.last(),
+            |_| {},
+            |_| {},
+        );
+        let kept = self.settings.command_retention;
         let never_read = |_: &Session| Duration::ZERO;
         self.sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
     }
@@ -220,7 +231,11 @@ impl Engine {
         for shell in self.registries.shells.all() {
             shells += u64::from(shell.stop(Reason::ServerShutdown, Manner::HangUp) == Close::Won);
         }
-        tracing::info!(target: target_names::MAIN, commands, shells, sessions = sessions.len(), "closing");
+        let mut transfers = 0_u64;
+        for transfer in self.registries.transfers.all() {
+            transfers += u64::from(transfer.stop(Reason::ServerShutdown) == Close::Won);
+        }
+        tracing::info!(target: target_names::MAIN, commands, shells, transfers, sessions = sessions.len(), "closing");
         for session in &sessions {
             _ = self.begin_disconnect(session, Reason::ServerShutdown);
         }
@@ -230,6 +245,9 @@ impl Engine {
         // Those of a connection that broke are ending by themselves.
         for command in self.registries.commands.all() {
             self.command_ended(&command).await;
+        }
+        for transfer in self.registries.transfers.all() {
+            self.transfer_ended(&transfer).await;
         }
         for shell in self.registries.shells.all() {
             shell.over().await;
@@ -245,7 +263,9 @@ impl Engine {
             shell.ended().is_none() || !is_written
         };
         let shells = self.registries.shells.all().iter().filter(|shell| is_live(shell)).count();
-        sessions + commands + shells
+        let transfers =
+            self.registries.transfers.all().iter().filter(|entry| entry.ended().is_none()).count();
+        sessions + commands + shells + transfers
     }
 }
 

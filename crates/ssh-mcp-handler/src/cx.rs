@@ -10,14 +10,14 @@ use std::{
 
 use ssh_mcp_core::{
     code::Code,
-    id::{CommandId, SessionId, ShellId, SubId},
+    id::{CommandId, SessionId, ShellId, SubId, TransferId},
     owner::Owner,
-    registry::{Command, Entry, Registry, Session, Shell},
+    registry::{Command, Entry, Registry, Session, Shell, Transfer},
     settings::Settings,
     text,
     uri::{Resource, Scheme},
 };
-use ssh_mcp_engine::{Engine, LaneEntry, Missing};
+use ssh_mcp_engine::{Engine, LaneEntry, Local, Missing};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use crate::{
@@ -73,6 +73,15 @@ impl Cx {
         self.find(shells, id, |id: ShellId| self.engine.shell(&self.owner, id))
     }
 
+    /// A transfer of the caller, under way or retained.
+    ///
+    /// # Errors
+    /// `TRANSFER_NOT_FOUND`, with the nearest live ones.
+    pub(crate) fn transfer(&self, id: &str) -> Result<Arc<Transfer>, Failure> {
+        let transfers = &self.engine.registries().transfers;
+        self.find(transfers, id, |id: TransferId| self.engine.transfer_of(&self.owner, id))
+    }
+
     /// A lane of the caller.
     ///
     /// # Errors
@@ -95,6 +104,9 @@ impl Cx {
                 self.engine.take_command_leak(&*registries.commands.entry(resource.id.into())?)
             }
             Scheme::Shell => self.engine.take_shell_leak(&*registries.shells.entry(resource.id.into())?),
+            Scheme::Transfer => {
+                self.engine.take_transfer_leak(&*registries.transfers.entry(resource.id.into())?)
+            }
             Scheme::Session => None,
         };
         leak.map(Warned::leak)
@@ -108,7 +120,9 @@ impl Cx {
         let shells = registries.shells.of_owner(&self.owner);
         let commands = commands.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
         let shells = shells.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
-        commands.chain(shells).filter_map(|resource| self.leak(resource)).collect()
+        let transfers = registries.transfers.of_owner(&self.owner);
+        let transfers = transfers.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
+        commands.chain(shells).chain(transfers).filter_map(|resource| self.leak(resource)).collect()
     }
 
     /// The identifier of a lane.
@@ -165,6 +179,31 @@ impl Cx {
         let real = file.canonicalize().map_err(|_| outside())?;
         let open = self.settings().allow_local_paths.iter().filter_map(|root| root.canonicalize().ok());
         if open.into_iter().any(|root| real.starts_with(root)) { Ok(real) } else { Err(outside()) }
+    }
+
+    /// The local side of a transfer that a call names in `field`: from the home directory, where it is relative.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if it is relative and there is no home directory, or no path.
+    pub(crate) fn local_path(&self, field: &str, path: &str) -> Result<PathBuf, Failure> {
+        crate::tools::without_nul(field, path)?;
+        let path = self.expand_home(path);
+        match &self.settings().home {
+            _ if path.is_absolute() => Ok(path),
+            Some(home) => Ok(home.join(path)),
+            None => Err(Failure::argument(format!(
+                "{field} must be an absolute path: the server's user has no home directory"
+            ))),
+        }
+    }
+
+    /// What transfers of the caller may use of this machine's files: what the operator opened, and where nothing is said,
+    /// everything for the local owner and nothing for others (`docs/configuration.md`, "HTTP").
+    pub(crate) fn open_files(&self) -> Local {
+        match self.settings().allow_local_paths.as_slice() {
+            [] if self.owner.is_local() => Local::unrestricted(),
+            open => Local::below(open),
+        }
     }
 
     fn expand_home(&self, path: &str) -> PathBuf {

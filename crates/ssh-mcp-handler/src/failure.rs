@@ -9,15 +9,19 @@ use rmcp::model::{CallToolResult, ContentBlock, ErrorData, InputRequiredResult, 
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Category, Code, Effect, Retry},
+    kind::transfer::Overshoot,
     port::{
         resolve::ResolveError,
         ssh::{ChannelError, ConnectError},
     },
+    registry::Direction,
     target::ShownKey,
     text,
     uri::{Scheme, UriError},
 };
-use ssh_mcp_engine::{ConnectFailure, Missing, StartError, WriteError};
+use ssh_mcp_engine::{
+    ConnectFailure, Missing, StartError, TransferError, WriteError, transfer::file::Refusal,
+};
 
 use crate::reply::{Form, Warned};
 
@@ -75,6 +79,7 @@ impl Failure {
             Scheme::Session => Code::SessionNotFound,
             Scheme::Shell => Code::ShellNotFound,
             Scheme::Command => Code::CommandNotFound,
+            Scheme::Transfer => Code::TransferNotFound,
         };
         let shown = text::cut(&text::one_line(id), 80).into_owned();
         let word = scheme.as_str();
@@ -236,6 +241,10 @@ impl From<StartError> for Failure {
                 Self::new(Code::MaxShellsExceeded, format!("the session holds {limit} shells"))
                     .with_context(format!("limit={limit}"))
             }
+            StartError::TooManyTransfers { limit } => {
+                Self::new(Code::MaxTransfersExceeded, format!("the session has {limit} transfers under way"))
+                    .with_context(format!("limit={limit}"))
+            }
             StartError::Channel(error) => channel_error(error),
             StartError::Transcript(error) => Self::new(Code::LocalFileError, error.to_string()),
             StartError::NameInUse { name, shell } => {
@@ -257,6 +266,36 @@ impl From<WriteError> for Failure {
         Self::new(Code::WriteFailed, reason)
             .with_context(format!("accepted={accepted}"))
             .with_effect(if accepted == 0 { Effect::None } else { Effect::Unknown })
+    }
+}
+
+/// A transfer that was not started.
+pub(crate) fn transfer(error: TransferError, direction: Direction) -> Failure {
+    let refusal = match error {
+        TransferError::Start(error) => return error.into(),
+        TransferError::NoService(cause) => {
+            return Failure::new(Code::SftpOpenFailed, text::remote_words(&cause));
+        }
+        TransferError::Refused(refusal) => refusal,
+    };
+    let reason = text::remote_words(&refusal.to_string());
+    match refusal {
+        Refusal::Local { .. } => Failure::new(Code::LocalFileError, reason),
+        Refusal::LocalNotFile(_) => Failure::new(Code::LocalNotFile, reason),
+        Refusal::Outside(_) => Failure::argument(format!("local_path: {reason}")),
+        Refusal::Busy(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => Failure::argument(reason),
+        Refusal::RemoteNotFile(_) => Failure::new(Code::SftpError, reason),
+        Refusal::Remote { .. } => match direction {
+            Direction::Upload => Failure::new(Code::SftpError, reason),
+            Direction::Download => Failure::new(Code::RemoteMetadataError, reason),
+        },
+        Refusal::Overshoot(Overshoot { destination, source_len }) => {
+            Failure::new(Code::ResumeOvershoot, reason)
+                .with_context(format!("destination={destination} source={source_len}"))
+        }
+        Refusal::ResumeMismatch(bytes) => {
+            Failure::new(Code::ResumeMismatch, reason).with_context(format!("compared={bytes}"))
+        }
     }
 }
 

@@ -536,7 +536,7 @@ fn inline_capability(piece: usize) -> ExperimentalCapabilities {
 fn implementation() -> Implementation {
     let implementation = Implementation::new("ssh-mcp", env!("CARGO_PKG_VERSION"))
         .with_title("SSH for agents")
-        .with_description("Sessions, commands and interactive shells on other machines over SSH.")
+        .with_description("Sessions, commands, interactive shells and files on other machines over SSH.")
         .with_icons(vec![Icon::new(ICON).with_mime_type("image/svg+xml").with_sizes(vec!["any".to_owned()])]);
     match WEBSITE {
         "" => implementation,

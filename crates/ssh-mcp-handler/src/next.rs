@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId, SubId},
+    id::{CommandId, SessionId, ShellId, SubId, TransferId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -31,6 +31,8 @@ pub(crate) enum After<'a> {
     ShellMatched(ShellId),
     /// No pattern appeared in a shell in time.
     ShellQuiet(ShellId),
+    /// A transfer is under way.
+    TransferRuns(TransferId),
     /// A lane was opened.
     LaneOpened(SubId),
     /// A lane was paused.
@@ -49,6 +51,7 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             let session = [("session_id", Value::Text(session.to_string()))];
             items.call("ssh_exec", &session);
             items.call("ssh_shell_open", &session);
+            items.call("ssh_upload", &session);
             items.call("ssh_disconnect", &session);
         }
         After::Suggested(session) => {
@@ -95,6 +98,11 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             items.call("ssh_shell_wait_for", &shell);
             items.call("ssh_shell_read", &shell);
             items.call("ssh_shell_close", &shell);
+        }
+        After::TransferRuns(transfer) => {
+            items.follow(transfer);
+            let id = ("transfer_id", Value::Text(transfer.to_string()));
+            items.call("ssh_transfer_progress", &[id, ("wait", Value::True)]);
         }
         After::LaneOpened(lane) => {
             let id = [("sub_id", Value::Text(lane.to_string()))];

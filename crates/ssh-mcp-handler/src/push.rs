@@ -67,9 +67,9 @@ pub(crate) fn inline(settings: &Settings, wished: bool, push: &Push, source: &So
 /// Writes the body of a state as `resources/read` shows it.
 pub(crate) fn body(engine: &Arc<Engine>, source: &Source) -> Body {
     let (engine, source) = (Arc::downgrade(engine), source.clone());
-    Arc::new(move || match (engine.upgrade(), &source) {
-        (Some(engine), Source::Session(session)) => resources::session_body(&engine, session).to_string(),
-        (Some(_) | None, _) => String::new(),
+    Arc::new(move || {
+        let engine = engine.upgrade();
+        engine.and_then(|engine| resources::state_body(&engine, &source)).unwrap_or_default()
     })
 }
 

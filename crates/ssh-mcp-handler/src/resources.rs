@@ -14,12 +14,12 @@ use ssh_mcp_core::{
     text,
     uri::{Class, Resource, Scheme},
 };
-use ssh_mcp_engine::Engine;
+use ssh_mcp_engine::{Engine, Source};
 use uuid::Uuid;
 
-use crate::{catalogue::Catalogue, failure};
+use crate::{catalogue::Catalogue, failure, tools::transfer};
 
-pub(crate) use read::{Reader, read, session_body};
+pub(crate) use read::{Reader, read};
 
 /// The templates of the kinds some listed tool makes.
 pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {
@@ -34,7 +34,7 @@ pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {
         .collect()
 }
 
-/// One page of the owner's resources: sessions, shells, commands, each kind newest first.
+/// One page of the owner's resources: sessions, shells, commands, transfers, each kind newest first.
 ///
 /// # Errors
 /// Invalid params for a cursor this server did not make.
@@ -97,6 +97,15 @@ impl Place {
     }
 }
 
+/// The body of a state resource, as `resources/read` shows it; none of what is no state.
+pub(crate) fn state_body(engine: &Engine, source: &Source) -> Option<String> {
+    match source {
+        Source::Session(session) => Some(read::session_body(engine, session).to_string()),
+        Source::Transfer(transfer) => Some(transfer::body(engine, transfer).to_string()),
+        Source::Command(_) | Source::Shell(_) => None,
+    }
+}
+
 fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
     let row = scheme.row();
     let short = |uuid: Uuid| id::short(SessionId::from(uuid));
@@ -104,6 +113,7 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
         Scheme::Session => "Session",
         Scheme::Shell => "Shell",
         Scheme::Command => "Command",
+        Scheme::Transfer => "Transfer",
     };
     let label = |session: Uuid| {
         let entry = engine.registries().sessions.entry(session.into());
@@ -112,8 +122,10 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
     let own = short(glimpse.id);
     let name = match (scheme, glimpse.session, &glimpse.name) {
         (Scheme::Session, _, Some(name)) => format!("{kind} {own} ({name})"),
-        (Scheme::Session, _, None) | (Scheme::Shell | Scheme::Command, None, _) => format!("{kind} {own}"),
-        (Scheme::Shell | Scheme::Command, Some(session), _) => {
+        (Scheme::Session, _, None) | (Scheme::Shell | Scheme::Command | Scheme::Transfer, None, _) => {
+            format!("{kind} {own}")
+        }
+        (Scheme::Shell | Scheme::Command | Scheme::Transfer, Some(session), _) => {
             format!("{kind} {own} (session {})", label(session))
         }
     };

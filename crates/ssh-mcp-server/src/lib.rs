@@ -30,6 +30,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Drained, Engine, Ports};
 use ssh_mcp_handler::{Handler, Shared, Transport};
+use ssh_mcp_sftp::Sftp;
 use ssh_mcp_ssh::RusshConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,8 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     let transcripts = TranscriptFiles::new(&settings, std::env::vars_os());
     let user = User::new(&sources::environment, settings.home.clone()).into_connecting();
     let connector = RusshConnector::new().for_user(user);
-    let ports = Ports { connector: Arc::new(connector), transcripts: Arc::new(transcripts) };
+    let ports =
+        Ports { connector: Arc::new(connector), files: Arc::new(Sftp), transcripts: Arc::new(transcripts) };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))
 }
 

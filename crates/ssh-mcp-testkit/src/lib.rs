@@ -3,6 +3,7 @@
 //! | Module | Holds |
 //! | --- | --- |
 //! | [`host`] | a scripted machine behind the SSH port, in virtual time |
+//! | [`files`] | the files of a machine, in memory |
 //! | [`outlet`] | a client that records its notifications, stops reading, goes away |
 //! | [`transcripts`] | a disk that is slow or full, and windows on it |
 //! | [`contract`] | what every implementation of a port must do, as functions over a rig |
@@ -11,6 +12,7 @@
 //! Never shipped: a dev-dependency, and what the quickstart runs against.
 
 pub mod contract;
+pub mod files;
 pub mod host;
 pub mod outlet;
 #[cfg(feature = "sshd")]

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, io, time::Duration};
 use crate::{
     port::fs::{FsErrorKind, Kind},
     quote,
+    sync::{AtomicU64, Ordering},
 };
 
 /// Where the bytes begin.
@@ -141,6 +142,125 @@ impl From<io::ErrorKind> for Failure {
     }
 }
 
+/// Why a file could not be transferred.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Fault {
+    /// In one word.
+    pub failure: Failure,
+    /// One line, the path first.
+    pub reason: String,
+}
+
+/// What is worth saying of a transfer that succeeded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the hashes were compared.
+    pub verified: Option<VerifyMethod>,
+    /// The source was written while it was read.
+    pub source_changed: bool,
+    /// For a moment there was no destination.
+    pub not_atomic: bool,
+}
+
+impl Outcome {
+    /// That of one more file of the same transfer.
+    pub fn merge(&mut self, other: Self) {
+        self.verified = other.verified.or(self.verified);
+        self.source_changed |= other.source_changed;
+        self.not_atomic |= other.not_atomic;
+    }
+}
+
+/// Who hashed the far side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMethod {
+    /// A program there.
+    Exec,
+    /// Its bytes were read back and hashed here.
+    Sftp,
+}
+
+impl VerifyMethod {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Sftp => "sftp",
+        }
+    }
+}
+
+/// How far a transfer is; whoever moves bytes adds, anybody reads.
+///
+/// *Invariant (`docs/lifecycle.md` 6.52):* no reader sees fewer bytes than need not be moved.
+#[derive(Debug, Default)]
+pub struct Progress {
+    resumed: AtomicU64,
+    moved: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How far a transfer is, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Bytes that are at the destination, moved now or before.
+    pub bytes: u64,
+    /// Of those, the ones that had not to be moved.
+    pub resumed_from: u64,
+    /// Files that are there whole.
+    pub files_done: u64,
+    /// Files that could not be transferred.
+    pub files_failed: u64,
+}
+
+impl Reached {
+    /// Bytes that were moved now.
+    pub fn moved(&self) -> u64 {
+        self.bytes - self.resumed_from
+    }
+}
+
+impl Progress {
+    /// A transfer of which that many bytes need not be moved.
+    pub fn from(resumed: u64) -> Self {
+        Self { resumed: AtomicU64::new(resumed), ..Self::default() }
+    }
+
+    /// A file was begun of which that many bytes need not be moved.
+    pub fn resume(&self, bytes: u64) {
+        self.resumed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many more bytes are there.
+    pub fn add(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// One more file is there whole.
+    pub fn file_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One more file could not be transferred.
+    pub fn file_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far it is.
+    pub fn read(&self) -> Reached {
+        // Both parts of the sum come from one look each, so it cannot be less than either.
+        let resumed_from = self.resumed.load(Ordering::Relaxed);
+        Reached {
+            bytes: resumed_from + self.moved.load(Ordering::Relaxed),
+            resumed_from,
+            files_done: self.done.load(Ordering::Relaxed),
+            files_failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// How fast bytes moved over the last [`WINDOW`].
 #[derive(Debug, Default)]
 pub struct Rate {
@@ -155,6 +275,11 @@ pub const WINDOW: Duration = Duration::from_secs(5);
 pub const STEP: Duration = Duration::from_millis(250);
 
 impl Rate {
+    /// The rate of something that begins now.
+    pub fn since(now: Duration) -> Self {
+        Self { samples: VecDeque::from([(now, 0)]) }
+    }
+
     /// That many have been moved by now.
     pub fn note(&mut self, now: Duration, moved: u64) {
         if self.samples.back().is_some_and(|(before, _)| now < *before + STEP) {
@@ -224,6 +349,20 @@ pub fn depth(round_trip: Duration, chunk: u32) -> usize {
     usize::try_from(bytes.div_ceil(u64::from(chunk.max(1)))).unwrap_or(usize::MAX).clamp(2, 256)
 }
 
+/// What a host prints that has none of the programs.
+const NO_PROGRAM: &str = "no-sha256-program";
+
+/// What a host said about the hash of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hashed {
+    /// The hash.
+    Sha256([u8; 32]),
+    /// It has no program for it.
+    NoProgram,
+    /// A program did not give one.
+    Failed,
+}
+
 /// A command line for a POSIX shell that prints the SHA-256 of a file, or of its first `len` bytes, by the first program
 /// that is there; `openssl` is three times as fast as the others.
 pub fn hash_command(path: &str, len: Option<u64>) -> String {
@@ -237,10 +376,19 @@ pub fn hash_command(path: &str, len: Option<u64>) -> String {
         let program = tool.split(' ').next().unwrap_or(tool);
         format!("if command -v {program} >/dev/null 2>&1; then set -- {tool}; el")
     });
-    format!("{}se exit 127; fi; {input}", choice.concat())
+    format!("{}se echo {NO_PROGRAM}; exit 127; fi; {input}", choice.concat())
 }
 
-/// The hash in what such a command printed, whatever stands around it.
+/// What such a command printed.
+pub fn hashed(output: &[u8]) -> Hashed {
+    match hash_of(output) {
+        Some(hash) => Hashed::Sha256(hash),
+        None if output.trim_ascii() == NO_PROGRAM.as_bytes() => Hashed::NoProgram,
+        None => Hashed::Failed,
+    }
+}
+
+/// The hash in it, whatever stands around it.
 pub fn hash_of(output: &[u8]) -> Option<[u8; 32]> {
     let words = output.split(|byte| !byte.is_ascii_hexdigit());
     let digits = words.into_iter().find(|word| word.len() == 64)?;
@@ -347,7 +495,8 @@ mod tests {
             assert_eq!(hash_of(&said).map(hex).as_deref(), Some(ABC), "{name:?}");
         }
         // Without any of the programs it says nothing.
-        assert_eq!(hash_of(&shell(&hash_command("/dev/null", None), "/nowhere")), None);
+        assert_eq!(hashed(&shell(&hash_command("/dev/null", None), "/nowhere")), Hashed::NoProgram);
+        assert_eq!(hashed(&shell(&hash_command("/nowhere/x", None), "/usr/bin:/bin")), Hashed::Failed);
         std::fs::remove_dir_all(dir).unwrap();
     }
 

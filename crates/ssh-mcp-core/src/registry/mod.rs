@@ -8,6 +8,7 @@ mod command;
 mod recording;
 mod session;
 mod shell;
+mod transfer;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,8 +21,9 @@ use uuid::Uuid;
 
 pub use command::{Command, CommandSpec};
 pub use recording::{Observer, Recording, Watchable};
-pub use session::{Cascade, Expiry, Health, HealthWord, Session, SessionSpec};
+pub use session::{Cascade, Expiry, Health, HealthWord, Mount, Session, SessionSpec};
 pub use shell::{Manner, Shell, ShellSpec};
+pub use transfer::{Direction, Transfer, TransferFacts, TransferSpec, TransferStatus};
 
 use crate::{
     id::{Id, SessionId},
@@ -219,12 +221,14 @@ pub struct Registries {
     pub commands: Registry<Command>,
     /// Shells.
     pub shells: Registry<Shell>,
+    /// Transfers of files.
+    pub transfers: Registry<Transfer>,
 }
 
 impl Registries {
     /// The registries in the order of `resources/list`.
-    pub fn directories(&self) -> [&dyn Directory; 3] {
-        [&self.sessions, &self.shells, &self.commands]
+    pub fn directories(&self) -> [&dyn Directory; 4] {
+        [&self.sessions, &self.shells, &self.commands, &self.transfers]
     }
 
     /// The registry of a scheme.
@@ -233,6 +237,7 @@ impl Registries {
             Scheme::Session => &self.sessions,
             Scheme::Shell => &self.shells,
             Scheme::Command => &self.commands,
+            Scheme::Transfer => &self.transfers,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Entry;
 use crate::{
     activity::Activity,
-    flight::Flight,
+    flight::{Flight, Joined},
     history::StateHistory,
     id::{Id, SessionId},
     kind::login_shell::LoginShell,
@@ -15,11 +15,12 @@ use crate::{
     owner::Owner,
     port::{
         Glimpse,
+        fs::RemoteFs,
         ssh::{HostKeyReport, Link},
     },
     quota::{Place, Quota},
     reason::Reason,
-    sync::Mutex,
+    sync::{AtomicBool, Mutex},
     target::{Route, Target},
     uri::Scheme,
 };
@@ -40,14 +41,64 @@ pub struct Session {
     pub commands: Arc<Quota>,
     /// Places for open shells.
     pub shells: Arc<Quota>,
+    /// Places for transfers under way.
+    pub transfers: Arc<Quota>,
     /// Places for lanes on it.
     pub lanes: Arc<Quota>,
+    /// Its files.
+    pub files: Mount,
     /// Whether the login shell is a POSIX one; found out once.
     pub login_shell: Arc<Flight<LoginShell>>,
     /// Why and when it ended.
     pub ending: Ending<Cascade>,
     /// Its place among all sessions; given back when it has ended.
     pub place: Mutex<Option<Place>>,
+}
+
+/// The file service of a session: started once for all who need it, ended when nobody has needed it for a while, and
+/// started again when the server has ended it.
+pub struct Mount {
+    files: Mutex<Arc<Flight<Arc<dyn RemoteFs>>>>,
+    used: Activity,
+    /// Whether the host was found to have no program that hashes files.
+    pub no_hash_program: Arc<AtomicBool>,
+}
+
+/// A file service that nobody uses is ended after this time (`docs/transfers.md`).
+const UNUSED: Duration = Duration::from_secs(60);
+
+impl Mount {
+    /// The service of a session that was opened at `now`; it is not started yet.
+    pub fn new(now: Duration) -> Self {
+        Self { files: Mutex::new(Flight::new()), used: Activity::new(now), no_hash_program: Arc::default() }
+    }
+
+    /// Takes the service, or starts it, or waits for whoever does.
+    pub fn join(&self, now: Duration) -> Joined<Arc<dyn RemoteFs>> {
+        self.used.touch(now);
+        let mut files = self.files.lock();
+        if files.value().is_some_and(|files| files.is_gone()) {
+            *files = Flight::new();
+        }
+        files.join()
+    }
+
+    /// Ends the service if nobody has used it for a while.
+    pub fn end_unused(&self, now: Duration) {
+        let mut files = self.files.lock();
+        let Some(running) = files.value() else { return };
+        // The flight holds it, and so does this function.
+        if Arc::strong_count(&running) > 2 {
+            self.used.touch(now);
+        } else if now >= self.used.last() + UNUSED {
+            *files = Flight::new();
+        }
+    }
+
+    /// Ends the service with its session.
+    pub fn end(&self) {
+        *self.files.lock() = Flight::new();
+    }
 }
 
 /// The fixed facts of a session.
@@ -84,6 +135,8 @@ pub struct Cascade {
     pub commands: u64,
     /// Shells that were open.
     pub shells: u64,
+    /// Transfers that were under way.
+    pub transfers: u64,
 }
 
 /// Whether and when an idle session ends by itself.

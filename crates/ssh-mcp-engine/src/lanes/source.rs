@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     history::History,
-    id::{CommandId, SessionId, ShellId},
+    id::{CommandId, SessionId, ShellId, TransferId},
     lane::Parting,
     lifecycle::Snapshot,
     owner::Owner,
     port::EndWords,
     quota::Quota,
     reason::Reason,
-    registry::{Command, Entry, Found, Session, Shell},
+    registry::{Command, Entry, Found, Session, Shell, Transfer},
     uri::{Resource, Scheme},
 };
 
@@ -27,6 +27,8 @@ pub enum Source {
     Command(Arc<Command>),
     /// A shell.
     Shell(Arc<Shell>),
+    /// A transfer.
+    Transfer(Arc<Transfer>),
     /// A session.
     Session(Arc<Session>),
 }
@@ -46,6 +48,7 @@ impl Source {
         match resource.scheme {
             Scheme::Command => engine.command(owner, CommandId::from(resource.id)).map(Self::Command),
             Scheme::Shell => engine.shell(owner, ShellId::from(resource.id)).map(Self::Shell),
+            Scheme::Transfer => engine.transfer_of(owner, TransferId::from(resource.id)).map(Self::Transfer),
             Scheme::Session => {
                 let sessions = &engine.registries.sessions;
                 let id = SessionId::from(resource.id);
@@ -67,6 +70,7 @@ impl Source {
         match self {
             Self::Command(command) => command.spec.id.into(),
             Self::Shell(shell) => shell.spec.id.into(),
+            Self::Transfer(transfer) => transfer.spec.id.into(),
             Self::Session(session) => session.spec.id.into(),
         }
     }
@@ -76,6 +80,7 @@ impl Source {
         match self {
             Self::Command(command) => History::Bytes(&command.history),
             Self::Shell(shell) => History::Bytes(&shell.history),
+            Self::Transfer(transfer) => History::State(&transfer.changes),
             Self::Session(session) => History::State(&session.health),
         }
     }
@@ -86,6 +91,7 @@ impl Source {
             Self::Command(command) => command.status().as_str(),
             Self::Shell(shell) if shell.is_running() => "open",
             Self::Shell(_) => "closed",
+            Self::Transfer(transfer) => transfer.status().as_str(),
             Self::Session(session) => session.health.load().word.as_str(),
         }
     }
@@ -98,6 +104,7 @@ impl Source {
                 (end.reason, end.facts.exit_code())
             }
             Self::Shell(shell) => (shell.ending.get()?.reason, None),
+            Self::Transfer(transfer) => (transfer.ending.get()?.reason, None),
             Self::Session(session) => (session.ending.get()?.reason, None),
         };
         Some(EndWords { reason, exit_code })
@@ -108,6 +115,7 @@ impl Source {
         match self {
             Self::Command(command) => Some(Observable::Command(command)),
             Self::Shell(shell) => Some(Observable::Shell(shell)),
+            Self::Transfer(transfer) => Some(Observable::Transfer(transfer)),
             Self::Session(_) => None,
         }
     }
@@ -116,6 +124,7 @@ impl Source {
         match self {
             Self::Command(command) => &command.lanes,
             Self::Shell(shell) => &shell.lanes,
+            Self::Transfer(transfer) => &transfer.lanes,
             Self::Session(session) => &session.lanes,
         }
     }
@@ -124,6 +133,7 @@ impl Source {
         match self {
             Self::Command(command) => Some(command.life.snapshot()),
             Self::Shell(shell) => Some(shell.life.snapshot()),
+            Self::Transfer(transfer) => Some(transfer.life.snapshot()),
             Self::Session(_) => None,
         }
     }
@@ -132,6 +142,7 @@ impl Source {
         match self {
             Self::Command(command) => Some(command.spec.grace),
             Self::Shell(shell) => Some(shell.spec.grace),
+            Self::Transfer(transfer) => Some(transfer.spec.grace),
             Self::Session(_) => None,
         }
     }
@@ -164,6 +175,15 @@ impl Source {
                     Admitted::Gone(self.gone(engine, reason.unwrap_or(Reason::RemoteClosed)))
                 }
             },
+            Self::Transfer(transfer) => match observed(Watched::Transfer(Arc::clone(transfer))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => match transfer.ended().map(|(reason, _)| reason).or_else(|| transfer.stop_reason()) {
+                    // Without a reason it is ending by itself in this moment.
+                    None => Admitted::Late,
+                    Some(reason) if reason.is_own_end() => Admitted::Late,
+                    Some(reason) => Admitted::Gone(self.gone(engine, reason)),
+                },
+            },
             Self::Session(session) => match session.ended() {
                 None => Admitted::Live(None),
                 Some((reason, _)) => Admitted::Gone(self.gone(engine, reason)),
@@ -182,6 +202,10 @@ impl Source {
             Self::Shell(shell) => {
                 let ended = shell.ended().map_or(now, |(_, at)| at);
                 engine.gone(&registries.shells, &shell.spec.owner, shell.spec.id, reason, ended)
+            }
+            Self::Transfer(transfer) => {
+                let ended = transfer.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.transfers, &transfer.spec.owner, transfer.spec.id, reason, ended)
             }
             Self::Session(session) => {
                 let ended = session.ended().map_or(now, |(_, at)| at);

@@ -343,7 +343,12 @@ async fn what_belongs_to_another_owner_does_not_exist() {
     let session = rig.connect_for("a").await;
     let command = rig.exec(&session, "sleep").await;
     let (shell, _) = rig.open_named(&session, "build", Ensure::No).await.unwrap();
-    let stranger = Rig { host: rig.host.clone(), engine: Arc::clone(&rig.engine), owner: Owner::token("x") };
+    let stranger = Rig {
+        host: rig.host.clone(),
+        files: rig.files.clone(),
+        engine: Arc::clone(&rig.engine),
+        owner: Owner::token("x"),
+    };
     let unknown = |missing: Option<Missing>| assert_eq!(missing, Some(Missing::Unknown { nearest: vec![] }));
     unknown(stranger.engine.session(&stranger.owner, session.spec.id).err());
     unknown(stranger.engine.command(&stranger.owner, command.spec.id).err());

@@ -30,6 +30,7 @@ use ssh_mcp_core::{
     target::{Address, Credentials, HostKeyPolicy, ShownKey, Target},
 };
 use ssh_mcp_testkit::{
+    files::Shelf,
     host::{Script, ScriptedHost, defaults},
     transcripts::ScriptedDisk,
 };
@@ -50,6 +51,7 @@ const fn ms(ms: u64) -> Duration {
 /// An engine whose only host is `host`.
 struct Rig {
     host: ScriptedHost,
+    files: Shelf,
     engine: Arc<Engine>,
     owner: Owner,
 }
@@ -75,8 +77,9 @@ fn rig_keeping(
 ) -> Rig {
     let mut settings = Settings::default();
     change(&mut settings);
-    let ports = Ports { connector, transcripts: Arc::new(disk) };
-    Rig { host, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
+    let files = Shelf::new();
+    let ports = Ports { connector, files: Arc::new(files.clone()), transcripts: Arc::new(disk) };
+    Rig { host, files, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
 }
 
 fn target() -> Target {

@@ -5,11 +5,11 @@
 //! bytes; what it leaves when it fails is a prefix of the source.
 
 use std::{
-    fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
+    fs::{File, FileTimes, Permissions},
     io::{self, Seek, SeekFrom},
     os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
     },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -22,10 +22,25 @@ use ssh_mcp_core::{
 };
 use tokio::task::spawn_blocking;
 
+pub use ssh_mcp_core::kind::transfer::{Fault, Outcome};
+
 use super::{
+    claims::{Claim, Claims},
+    local::{Local, Look},
     remote::{Limit, Remote, VerifyMethod, fault, shown, shown_error},
-    stream::{self, Hash, StreamError},
+    stream::{self, Flush, Hash, StreamError},
 };
+
+/// Both sides of a transfer.
+#[derive(Clone)]
+pub struct Sides {
+    /// The files of this machine.
+    pub here: Local,
+    /// The far side.
+    pub there: Remote,
+    /// What other transfers write to.
+    pub claims: Claims,
+}
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -34,6 +49,8 @@ pub struct Ask {
     pub local: PathBuf,
     /// The path on the far side, absolute.
     pub remote: Vec<u8>,
+    /// What the path of the destination says.
+    pub destination: Destination,
     /// Whether it goes on behind what is there.
     pub resume: Resume,
     /// Whether the hashes of both sides are compared.
@@ -42,6 +59,17 @@ pub struct Ask {
     pub atomic: bool,
     /// Whether permissions and times are those of the source.
     pub preserve: bool,
+}
+
+/// What the path of a destination says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// As a user writes it: in a directory, the source goes below it under its own name.
+    Named,
+    /// The file itself.
+    Exact,
+    /// The file itself, in a directory that was just made: there is none yet.
+    New,
 }
 
 /// Why nothing was begun.
@@ -54,6 +82,23 @@ pub enum Refusal {
         path: PathBuf,
         /// The system's words.
         cause: io::Error,
+    },
+    /// The local path lies below none of the directories that are open.
+    #[error("{} is not below a directory that the operator opened", .0.display())]
+    Outside(PathBuf),
+    /// Another transfer writes to the destination.
+    #[error("another transfer writes to {0}")]
+    Busy(String),
+    /// What several sources are to go into is no directory.
+    #[error("{0} is no directory")]
+    NoDirectory(String),
+    /// There is more than one transfer can keep in mind.
+    #[error("there are more than {limit} files and directories; the last looked at is {path}")]
+    TooMany {
+        /// Where it was given up.
+        path: String,
+        /// How many may be.
+        limit: usize,
     },
     /// The local path is no regular file.
     #[error("{} is no regular file", .0.display())]
@@ -77,36 +122,18 @@ pub enum Refusal {
     ResumeMismatch(u64),
 }
 
-/// Why a transfer failed once it had begun.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Fault {
-    /// In one word.
-    pub failure: Failure,
-    /// One line.
-    pub reason: String,
-}
-
-/// What is worth saying of a transfer that succeeded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// How the hashes were compared.
-    pub verified: Option<VerifyMethod>,
-    /// The source was written while it was read.
-    pub source_changed: bool,
-    /// For a moment there was no destination.
-    pub not_atomic: bool,
-}
-
 /// An upload that can begin.
 pub struct Upload {
     ask: Ask,
     source: File,
-    before: Metadata,
+    before: Look,
     /// Where the bytes go; the destination's own path comes at the end, if it is another one.
     target: Vec<u8>,
     plan: Plan,
     hash: Hash,
+    /// What is there is the same as the source's beginning, by whose word.
+    same: Option<VerifyMethod>,
+    claim: Claim,
 }
 
 /// A download that can begin.
@@ -119,6 +146,9 @@ pub struct Download {
     into: File,
     plan: Plan,
     hash: Hash,
+    /// What is there is the same as the source's beginning, by whose word.
+    same: Option<VerifyMethod>,
+    claim: Claim,
 }
 
 impl Upload {
@@ -126,16 +156,23 @@ impl Upload {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn prepare(remote: &Remote, mut ask: Ask) -> Result<Self, Refusal> {
-        let (source, before) = open_local(&ask.local).await?;
-        let there = remote.look(&ask.remote).await?;
-        let name = ask.local.file_name().unwrap_or_default().as_bytes();
-        let destination = transfer::destination(&ask.remote, there.and_then(|there| there.kind()), name);
-        let mut there = match destination == ask.remote {
-            true => there,
-            false => remote.look(&destination).await?,
+    pub async fn prepare(sides: &Sides, mut ask: Ask) -> Result<Self, Refusal> {
+        let (here, from) = (sides.here.clone(), ask.local.clone());
+        let (source, before) = blocking(move || here.open(&from)).await?;
+        let remote = &sides.there;
+        let mut there = match ask.destination {
+            Destination::New => None,
+            Destination::Named | Destination::Exact => remote.look(&ask.remote).await?,
         };
-        ask.remote = destination;
+        if ask.destination == Destination::Named {
+            let name = ask.local.file_name().unwrap_or_default().as_bytes();
+            let destination = transfer::destination(&ask.remote, there.and_then(|there| there.kind()), name);
+            if destination != ask.remote {
+                there = remote.look(&destination).await?;
+                ask.remote = destination;
+            }
+        }
+        let claim = sides.claims.remote(&ask.remote)?;
         if there.is_some_and(|there| there.kind().is_some_and(|kind| kind != Kind::File)) {
             return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
         }
@@ -144,17 +181,18 @@ impl Upload {
             there = remote.look(&target).await?;
         }
         let held = there.and_then(|there| there.size).unwrap_or(0);
-        let plan = Plan::decide(ask.resume, held, before.len())?;
-        let mut hash = ask.verify.then(Sha256::new);
-        if let (Some(hash), held @ 1..) = (&mut hash, plan.resumed_from(before.len())) {
-            *hash = remote.same_beginning(&target, (&ask.local, &source), held).await?;
+        let plan = Plan::decide(ask.resume, held, before.size)?;
+        let (mut hash, mut same) = (ask.verify.then(Sha256::new), None);
+        if let (Some(hash), held @ 1..) = (&mut hash, plan.resumed_from(before.size)) {
+            let (begun, method) = remote.same_beginning(&target, (&ask.local, &source), held).await?;
+            (*hash, same) = (begun, Some(method));
         }
-        Ok(Self { ask, source, before, target, plan, hash })
+        Ok(Self { ask, source, before, target, plan, hash, same, claim })
     }
 
     /// Bytes of the source.
     pub fn total(&self) -> u64 {
-        self.before.len()
+        self.before.size
     }
 
     /// Bytes that need not be moved.
@@ -171,13 +209,20 @@ impl Upload {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(self, remote: &Remote, moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
-        let Self { ask, mut source, before, target, plan, hash } = self;
-        let total = before.len();
+    pub async fn run(self, sides: &Sides, moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
+        let remote = &sides.there;
+        let Self { ask, mut source, before, target, plan, hash, same, claim: _claim } = self;
+        let total = before.size;
         let from = plan.resumed_from(total);
-        remote.has_room(&target, total - from).await?;
+        if plan == Plan::Complete && !ask.preserve {
+            let not_atomic = take_place(remote, &target, &ask.remote).await?;
+            return Ok(Outcome { verified: same, not_atomic, ..Outcome::default() });
+        }
+        if ask.destination == Destination::Named {
+            remote.has_room(&target, total - from).await?;
+        }
         let content = if plan == Plan::Fresh { Content::Truncate } else { Content::Keep };
-        let how = Open::Write { content, permissions: before.mode() & 0o777 };
+        let how = Open::Write { content, permissions: before.mode & 0o777 };
         let file = remote.files.open(&target, how).await.map_err(|error| match error.kind {
             // The file would be made, so it is its directory that is not there.
             FsErrorKind::NotFound => {
@@ -193,7 +238,8 @@ impl Upload {
         })?;
         source.seek(SeekFrom::Start(from)).map_err(|cause| local_fault(&ask.local, &cause))?;
         let again = source.try_clone().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let streamed = stream::upload(source, &*file, from, remote.flow(Limit::Write), hash, moved).await;
+        let streamed =
+            stream::upload(source, &*file, (from, total), remote.flow(Limit::Write), hash, moved).await;
         let hash = match streamed {
             Ok(hash) => hash,
             Err(StreamError::Remote(error)) => return Err(remote.explained(&target, &error).await),
@@ -205,26 +251,28 @@ impl Upload {
             file.sync().await.map_err(|error| fault(&target, &error))?;
         }
         if ask.preserve {
-            let same = Attributes {
-                size: None,
-                mode: Some(before.mode() & 0o7777),
-                times: Some((seconds(before.accessed()), seconds(before.modified()))),
-            };
+            let times = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?.accessed();
+            let modified = u32::try_from(before.modified.as_secs()).unwrap_or(u32::MAX);
+            let same =
+                Attributes { size: None, mode: Some(before.mode), times: Some((seconds(times), modified)) };
             file.set_attributes(same).await.map_err(|error| fault(&target, &error))?;
         }
         file.close().await.map_err(|error| fault(&target, &error))?;
         let after = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let source_changed = after.len() != total || after.modified().ok() != before.modified().ok();
-        let verified = remote.verify(&target, hash, source_changed).await?;
-        let not_atomic = target != ask.remote
-            && remote
-                .files
-                .replace(&target, &ask.remote)
-                .await
-                .map_err(|error| fault(&ask.remote, &error))?
-                == Replaced::InTwoSteps;
+        let source_changed = after.len() != total || since_epoch(after.modified()) != before.modified;
+        let verified = remote.verify(&target, (hash, total), source_changed).await?;
+        let not_atomic = take_place(remote, &target, &ask.remote).await?;
         Ok(Outcome { verified, source_changed, not_atomic })
     }
+}
+
+/// Puts the half of a file in its place, if it is not there already; whether for a moment there was none.
+async fn take_place(remote: &Remote, half: &[u8], place: &[u8]) -> Result<bool, Fault> {
+    if half == place {
+        return Ok(false);
+    }
+    let replaced = remote.files.replace(half, place).await.map_err(|error| fault(place, &error))?;
+    Ok(replaced == Replaced::InTwoSteps)
 }
 
 impl Download {
@@ -232,51 +280,61 @@ impl Download {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn prepare(remote: &Remote, mut ask: Ask) -> Result<Self, Refusal> {
+    pub async fn prepare(sides: &Sides, mut ask: Ask) -> Result<Self, Refusal> {
+        let remote = &sides.there;
         let unseen = |error| Refusal::Remote { path: shown(&ask.remote), error };
-        // What it is before it is opened: opening a pipe would wait for its other end.
-        let there = remote.files.attributes(&ask.remote, Links::Follow).await.map_err(unseen)?;
-        if there.kind().is_some_and(|kind| kind != Kind::File) {
-            return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
+        if ask.destination == Destination::Named {
+            // What it is before it is opened: opening a pipe would wait for its other end.
+            let there = remote.files.attributes(&ask.remote, Links::Follow).await.map_err(unseen)?;
+            if there.kind().is_some_and(|kind| kind != Kind::File) {
+                return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
+            }
         }
         let source = remote.files.open(&ask.remote, Open::Read).await.map_err(unseen)?;
         let before = source.attributes().await.map_err(unseen)?;
         let total = before.size.unwrap_or(0);
 
-        let name = ask.remote.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-        let (named, atomic) = (ask.local.clone(), ask.atomic);
+        let name = last_name(&ask.remote).to_vec();
+        let (here, claims, named) = (sides.here.clone(), sides.claims.clone(), ask.local.clone());
+        let (atomic, meant) = (ask.atomic, ask.destination);
         let looked = blocking(move || {
-            let destination = below(&named, &name);
+            let destination = match meant {
+                Destination::Named => {
+                    let is = here.find(&named)?.map(|there| there.kind);
+                    path(transfer::destination(named.as_os_str().as_bytes(), is, &name))
+                }
+                Destination::Exact | Destination::New => named,
+            };
             let target = match atomic {
                 true => path(part_of(destination.as_os_str().as_bytes())),
                 false => destination.clone(),
             };
-            match fs::metadata(&target) {
-                Ok(there) if !there.is_file() => Err(Refusal::LocalNotFile(target)),
-                Ok(there) => Ok((destination, target, there.len())),
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok((destination, target, 0)),
-                Err(cause) => Err(local(&target, cause)),
+            let claim = claims.local(&here.identity(&destination))?;
+            match here.find(&target)? {
+                Some(there) if there.kind != Kind::File => Err(Refusal::LocalNotFile(target)),
+                there => Ok((destination, target, there.map_or(0, |there| there.size), claim)),
             }
         });
-        let (destination, target, held) = looked.await?;
+        let (destination, target, held, claim) = looked.await?;
         ask.local = destination;
         let plan = Plan::decide(ask.resume, held, total)?;
         let held = plan.resumed_from(total);
-        let mut hash = ask.verify.then(Sha256::new);
+        let (mut hash, mut same) = (ask.verify.then(Sha256::new), None);
         if let (Some(hash), 1..) = (&mut hash, held) {
-            let (prefix, _) = open_local(&target).await?;
-            *hash = remote.same_beginning(&ask.remote, (&target, &prefix), held).await?;
+            let (here, at) = (sides.here.clone(), target.clone());
+            let (prefix, _) = blocking(move || here.open(&at)).await?;
+            let (begun, method) = remote.same_beginning(&ask.remote, (&target, &prefix), held).await?;
+            (*hash, same) = (begun, Some(method));
         }
-        let (at, truncate, mode) =
-            (target.clone(), plan == Plan::Fresh, before.mode.unwrap_or(0o666) & 0o777);
+        let (here, at) = (sides.here.clone(), target.clone());
+        let (truncate, mode) = (plan == Plan::Fresh, before.mode.unwrap_or(0o666) & 0o777);
         let opened = blocking(move || {
-            let mut options = OpenOptions::new();
-            let mut into = options.write(true).create(true).truncate(truncate).mode(mode).open(at)?;
-            into.seek(SeekFrom::Start(held))?;
-            Ok(into)
+            let mut into = here.write(&at, truncate, mode)?;
+            into.seek(SeekFrom::Start(held)).map_err(|cause| local(&at, cause))?;
+            Ok::<_, Refusal>(into)
         });
-        let into = opened.await.map_err(|cause| local(&target, cause))?;
-        Ok(Self { ask, source, before, total, target, into, plan, hash })
+        let into = opened.await?;
+        Ok(Self { ask, source, before, total, target, into, plan, hash, same, claim })
     }
 
     /// Bytes of the source.
@@ -298,16 +356,18 @@ impl Download {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(
-        self,
-        remote: &Remote,
-        moved: impl FnMut(u64) + Send + 'static,
-    ) -> Result<Outcome, Fault> {
+    pub async fn run(self, sides: &Sides, moved: impl FnMut(u64) + Send + 'static) -> Result<Outcome, Fault> {
+        let remote = &sides.there;
         let from = self.resumed_from();
-        let Self { ask, source, before, total, target, into, hash, .. } = self;
+        let Self { ask, source, before, total, target, into, plan, hash, same, claim: _claim } = self;
+        if plan == Plan::Complete && !ask.preserve {
+            take_place_here(sides, target, ask.local).await?;
+            return Ok(Outcome { verified: same, ..Outcome::default() });
+        }
         let ours = into.try_clone().map_err(|cause| local_fault(&target, &cause))?;
         let flow = remote.flow(Limit::Read);
-        let streamed = stream::download(&*source, into, (from, total), flow, hash, moved).await;
+        let flush = if ask.destination == Destination::Named { Flush::Now } else { Flush::Later };
+        let streamed = stream::download(&*source, into, (from, total), flow, hash, flush, moved).await;
         let (reached, hash) = streamed.map_err(|error| match error {
             StreamError::Remote(error) => fault(&ask.remote, &error),
             StreamError::Local(_) | StreamError::Stalled(_) => stream_fault(&target, &error),
@@ -320,30 +380,37 @@ impl Download {
         if ask.preserve {
             keep(&ours, &before).map_err(|cause| local_fault(&target, &cause))?;
         }
-        let verified = remote.verify(&ask.remote, hash, source_changed).await?;
-        if target != ask.local {
-            let (from, to) = (target, ask.local.clone());
-            let renamed = blocking(move || fs::rename(from, to)).await;
-            renamed.map_err(|cause| local_fault(&ask.local, &cause))?;
-        }
+        let verified = remote.verify(&ask.remote, (hash, total), source_changed).await?;
+        take_place_here(sides, target, ask.local).await?;
         Ok(Outcome { verified, source_changed, not_atomic: false })
     }
 }
 
-/// A regular file of this side, for reading.
-async fn open_local(at: &Path) -> Result<(File, Metadata), Refusal> {
-    let at = at.to_owned();
-    blocking(move || {
-        let looked = fs::metadata(&at).map_err(|cause| local(&at, cause))?;
-        // Opening a pipe would wait for its other end.
-        if !looked.is_file() {
-            return Err(Refusal::LocalNotFile(at));
-        }
-        let file = File::open(&at).map_err(|cause| local(&at, cause))?;
-        let before = file.metadata().map_err(|cause| local(&at, cause))?;
-        Ok((file, before))
-    })
-    .await
+async fn take_place_here(sides: &Sides, half: PathBuf, place: PathBuf) -> Result<(), Fault> {
+    if half == place {
+        return Ok(());
+    }
+    let here = sides.here.clone();
+    blocking(move || here.rename(&half, &place)).await.map_err(Fault::from)
+}
+
+/// What was refused in the midst of a transfer has failed.
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let failure = match &refusal {
+            Refusal::Local { cause, .. } => cause.kind().into(),
+            Refusal::Remote { error, .. } => error.kind.into(),
+            Refusal::ResumeMismatch(_) => Failure::VerifyMismatch,
+            Refusal::Outside(_) => Failure::PermissionDenied,
+            Refusal::Busy(_)
+            | Refusal::NoDirectory(_)
+            | Refusal::TooMany { .. }
+            | Refusal::LocalNotFile(_)
+            | Refusal::RemoteNotFile(_)
+            | Refusal::Overshoot(_) => Failure::IoError,
+        };
+        Self { failure, reason: refusal.to_string() }
+    }
 }
 
 /// Runs file work where it may wait; a panic in it is this task's as well.
@@ -357,7 +424,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Permissions and times as the source has them.
-fn keep(file: &File, source: &Attributes) -> io::Result<()> {
+pub(super) fn keep(file: &File, source: &Attributes) -> io::Result<()> {
     if let Some(mode) = source.mode {
         file.set_permissions(Permissions::from_mode(mode & 0o7777))?;
     }
@@ -368,24 +435,26 @@ fn keep(file: &File, source: &Attributes) -> io::Result<()> {
     Ok(())
 }
 
-fn seconds(time: io::Result<SystemTime>) -> u32 {
+fn since_epoch(time: io::Result<SystemTime>) -> Duration {
     let since = time.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    u32::try_from(since.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
+    since.unwrap_or_default()
 }
 
-fn below(destination: &Path, name: &[u8]) -> PathBuf {
-    let kind =
-        fs::metadata(destination).ok().map(|there| if there.is_dir() { Kind::Directory } else { Kind::File });
-    path(transfer::destination(destination.as_os_str().as_bytes(), kind, name))
+fn seconds(time: io::Result<SystemTime>) -> u32 {
+    u32::try_from(since_epoch(time).as_secs()).unwrap_or(u32::MAX)
 }
 
-fn path(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
+pub(super) fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+pub(super) fn last_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 /// The half beside a file.
 fn part_of(file: &[u8]) -> Vec<u8> {
-    let name = file.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = last_name(file);
     let folder = file.get(..file.len().saturating_sub(name.len())).unwrap_or_default();
     [folder, &transfer::part_name(name)].concat()
 }

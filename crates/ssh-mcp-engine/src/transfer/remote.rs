@@ -17,6 +17,8 @@ use ssh_mcp_core::{
     },
 };
 
+pub use ssh_mcp_core::kind::transfer::VerifyMethod;
+
 use super::{
     file::{Fault, Refusal, blocking, local},
     stream::{self, Flow, Hash, StreamError},
@@ -39,27 +41,17 @@ pub struct Remote {
 
 /// Hashes files on the far side without their bytes having to come here.
 pub trait RemoteHash: Send + Sync {
-    /// SHA-256 of the first `len` bytes, or of all; none if no program there can.
-    fn sha256(&self, path: &[u8], len: Option<u64>) -> BoxFuture<'static, Option<[u8; 32]>>;
+    /// SHA-256 of the first bytes, or of all; none if no program there can.
+    fn sha256(&self, path: &[u8], range: Range) -> BoxFuture<'static, Option<[u8; 32]>>;
 }
 
-/// Who hashed the far side.
+/// What of a file is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyMethod {
-    /// A program there.
-    Exec,
-    /// Its bytes were read back and hashed here.
-    Sftp,
-}
-
-impl VerifyMethod {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exec => "exec",
-            Self::Sftp => "sftp",
-        }
-    }
+pub enum Range {
+    /// So many bytes from its beginning.
+    First(u64),
+    /// All of it, which should be so many.
+    Whole(u64),
 }
 
 /// Which limit of the server counts.
@@ -90,16 +82,22 @@ impl Remote {
         }
     }
 
-    /// SHA-256 of a remote file or of its beginning: by a program there, else by reading it back.
-    async fn hash(&self, path: &[u8], len: Option<u64>) -> Result<([u8; 32], VerifyMethod), FsError> {
-        if let Some(hash) = self.hasher.sha256(path, len).await {
-            return Ok((hash, VerifyMethod::Exec));
+    /// Whether a remote file, or its beginning, has this hash, and by whose word.
+    ///
+    /// A program there may see another file than the file service (one of them below a changed root), so only bytes that
+    /// were read back are said to differ.
+    async fn has(&self, path: &[u8], range: Range, ours: [u8; 32]) -> Result<Option<VerifyMethod>, FsError> {
+        if self.hasher.sha256(path, range).await == Some(ours) {
+            return Ok(Some(VerifyMethod::Exec));
         }
         let file = self.files.open(path, Open::Read).await?;
-        let size = file.attributes().await?.size.unwrap_or(0);
-        let flow = self.flow(Limit::Read);
-        match stream::read_back(&*file, len.unwrap_or(size).min(size), flow).await {
-            Ok(hash) => Ok((hash.finalize().into(), VerifyMethod::Sftp)),
+        let len = match range {
+            Range::First(len) => len,
+            // As long as it is, so that bytes too many are noticed.
+            Range::Whole(_) => file.attributes().await?.size.unwrap_or(u64::MAX),
+        };
+        match stream::read_back(&*file, len, self.flow(Limit::Read)).await {
+            Ok(hash) => Ok((<[u8; 32]>::from(hash.finalize()) == ours).then_some(VerifyMethod::Sftp)),
             Err(StreamError::Remote(error)) => Err(error),
             Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
                 Err(FsError { kind: FsErrorKind::Failed, cause: error.to_string() })
@@ -113,14 +111,13 @@ impl Remote {
         there: &[u8],
         here: (&Path, &File),
         len: u64,
-    ) -> Result<Sha256, Refusal> {
+    ) -> Result<(Sha256, VerifyMethod), Refusal> {
         let (path, file) = here;
         let ours = hash_local(file, len).await.map_err(|cause| local(path, cause))?;
-        let theirs = self.hash(there, Some(len)).await;
-        let (theirs, _) = theirs.map_err(|error| Refusal::Remote { path: shown(there), error })?;
-        match theirs == <[u8; 32]>::from(ours.clone().finalize()) {
-            true => Ok(ours),
-            false => Err(Refusal::ResumeMismatch(len)),
+        let same = self.has(there, Range::First(len), ours.clone().finalize().into()).await;
+        match same.map_err(|error| Refusal::Remote { path: shown(there), error })? {
+            Some(method) => Ok((ours, method)),
+            None => Err(Refusal::ResumeMismatch(len)),
         }
     }
 
@@ -128,7 +125,7 @@ impl Remote {
     pub(super) async fn verify(
         &self,
         path: &[u8],
-        hash: Hash,
+        (hash, len): (Hash, u64),
         source_changed: bool,
     ) -> Result<Option<VerifyMethod>, Fault> {
         let Some(hash) = hash else { return Ok(None) };
@@ -139,14 +136,10 @@ impl Remote {
         if source_changed {
             return Err(mismatch("the source was written while it was read"));
         }
-        let (theirs, method) = self.hash(path, None).await.map_err(|error| Fault {
-            failure: Failure::VerifyUnavailable,
-            reason: shown_error(path, &error),
+        let same = self.has(path, Range::Whole(len), hash.finalize().into()).await.map_err(|error| {
+            Fault { failure: Failure::VerifyUnavailable, reason: shown_error(path, &error) }
         })?;
-        if theirs != <[u8; 32]>::from(hash.finalize()) {
-            return Err(mismatch("both sides have different bytes"));
-        }
-        Ok(Some(method))
+        same.map(Some).ok_or_else(|| mismatch("both sides have different bytes"))
     }
 
     /// Fails at once where the server says that there is no room for so many bytes.

@@ -34,6 +34,15 @@ pub struct Flow {
 /// A SHA-256 over what passes; a resumed transfer begins with that of the prefix.
 pub type Hash = Option<Sha256>;
 
+/// When what was written goes to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Behind the last byte.
+    Now,
+    /// When the caller says so, for many files at once.
+    Later,
+}
+
 /// Why bytes stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -51,17 +60,18 @@ pub enum StreamError {
 /// Chunks between the thread of the local file and the line: enough that neither waits for the other's next step.
 const AHEAD: usize = 4;
 
-/// Sends what is left of `source`, whose position is `from`, to the same position. `moved` hears of every piece.
+/// Sends what is left of `source`, whose position is `from` and whose end is expected at `end`, to the same position.
+/// `moved` hears of every piece.
 pub async fn upload(
     source: File,
     to: &dyn RemoteFile,
-    from: u64,
+    (from, end): (u64, u64),
     flow: Flow,
     hash: Hash,
     mut moved: impl FnMut(u64),
 ) -> Result<Hash, StreamError> {
     let (read, mut chunks) = mpsc::channel(AHEAD);
-    let reading = spawn_blocking(move || read_ahead(source, flow.chunk as usize, &read, hash));
+    let reading = spawn_blocking(move || read_ahead(source, end - from, flow.chunk, &read, hash));
     let mut under_way: UnderWay<()> = VecDeque::new();
     let mut offset = from;
     let mut has_more = true;
@@ -94,10 +104,11 @@ pub async fn download(
     (from, end): (u64, u64),
     flow: Flow,
     hash: Hash,
+    flush: Flush,
     moved: impl FnMut(u64) + Send + 'static,
 ) -> Result<(u64, Hash), StreamError> {
     let (fetched, pieces) = mpsc::channel(AHEAD);
-    let writing = spawn_blocking(move || write_behind(target, pieces, hash, moved));
+    let writing = spawn_blocking(move || write_behind(target, pieces, hash, flush, moved));
     let mut fetch = Fetch::new(source, (from, end), flow);
     while let Some(pieces) = fetch.next().await? {
         let taken = timeout(flow.patience, fetched.send(pieces)).await;
@@ -191,13 +202,23 @@ async fn joined<T>(
     thread.await.map_err(io::Error::other)?.map_err(StreamError::Local)
 }
 
-fn read_ahead(source: File, chunk: usize, to: &mpsc::Sender<Bytes>, mut hash: Hash) -> io::Result<Hash> {
+fn read_ahead(
+    source: File,
+    expected: u64,
+    chunk: u32,
+    to: &mpsc::Sender<Bytes>,
+    mut hash: Hash,
+) -> io::Result<Hash> {
+    let mut left = expected;
     loop {
-        let mut piece = Vec::with_capacity(chunk);
-        let len = (&source).take(chunk as u64).read_to_end(&mut piece)?;
+        // One byte more than is expected: the end of the file is found by the read that brings its last bytes.
+        let room = u64::from(chunk).min(left + 1);
+        let mut piece = Vec::with_capacity(usize::try_from(room).unwrap_or(usize::MAX));
+        let len = (&source).take(u64::from(chunk)).read_to_end(&mut piece)?;
         if let Some(hash) = &mut hash {
             hash.update(&piece);
         }
+        left = left.saturating_sub(len as u64);
         // Nobody listens any more: the transfer is over.
         if len == 0 || to.blocking_send(piece.into()).is_err() {
             return Ok(hash);
@@ -209,6 +230,7 @@ fn write_behind(
     mut target: File,
     mut pieces: mpsc::Receiver<Vec<Bytes>>,
     mut hash: Hash,
+    flush: Flush,
     mut moved: impl FnMut(u64),
 ) -> io::Result<Hash> {
     while let Some(pieces) = pieces.blocking_recv() {
@@ -220,7 +242,9 @@ fn write_behind(
             moved(piece.len() as u64);
         }
     }
-    target.sync_data()?;
+    if flush == Flush::Now {
+        target.sync_data()?;
+    }
     Ok(hash)
 }
 
@@ -349,7 +373,9 @@ mod tests {
             let mut counted = 0;
             let hash = Some(Sha256::new());
             let hash =
-                upload(local(&content), &remote, 0, FLOW, hash, |bytes| counted += bytes).await.unwrap();
+                upload(local(&content), &remote, (0, len as u64), FLOW, hash, |bytes| counted += bytes)
+                    .await
+                    .unwrap();
             assert_eq!((*remote.content.lock().unwrap()).as_slice(), content, "{len}");
             assert_eq!((counted, hash.unwrap().finalize().to_vec()), (len as u64, digest(&content)));
             assert!(remote.busiest.load(Ordering::Relaxed) <= FLOW.depth as u64);
@@ -363,7 +389,7 @@ mod tests {
         let mut file = local(&content);
         file.seek(SeekFrom::Start(3333)).unwrap();
         let prefix = Some(Sha256::new_with_prefix(&content[..3333]));
-        let hash = upload(file, &remote, 3333, FLOW, prefix, |_| {}).await.unwrap();
+        let hash = upload(file, &remote, (3333, 10_500), FLOW, prefix, |_| {}).await.unwrap();
         assert_eq!((*remote.content.lock().unwrap()).as_slice(), content);
         assert_eq!(hash.unwrap().finalize().to_vec(), digest(&content));
     }
@@ -373,8 +399,9 @@ mod tests {
         let content = content(50_000);
         let remote = Memory { fails_at: Some(20_500), ..Memory::default() };
         let mut counted = 0;
-        let error =
-            upload(local(&content), &remote, 0, FLOW, None, |bytes| counted += bytes).await.unwrap_err();
+        let error = upload(local(&content), &remote, (0, 50_000), FLOW, None, |bytes| counted += bytes)
+            .await
+            .unwrap_err();
         assert!(matches!(error, StreamError::Remote(FsError { kind: FsErrorKind::Denied, .. })), "{error}");
         let arrived = remote.content.lock().unwrap().clone();
         assert!(content.starts_with(&arrived) && counted == 20_000 && arrived.len() == 20_000);
@@ -392,7 +419,8 @@ mod tests {
         let counted = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&counted);
         let moved = move |bytes| _ = counter.fetch_add(bytes, Ordering::Relaxed);
-        let result = download(remote, target.try_clone().unwrap(), (from, end), flow, None, moved).await;
+        let result =
+            download(remote, target.try_clone().unwrap(), (from, end), flow, None, Flush::Now, moved).await;
         let mut bytes = Vec::new();
         target.seek(SeekFrom::Start(0)).unwrap();
         target.read_to_end(&mut bytes).unwrap();
@@ -441,7 +469,7 @@ mod tests {
         let (result, ..) = fetched(&remote, (0, 50_000), b"", flow).await;
         assert!(matches!(result, Err(StreamError::Stalled(_))));
         let remote = Memory { hangs_at: Some(20_500), ..Memory::default() };
-        let result = upload(local(&content), &remote, 0, flow, None, |_| {}).await;
+        let result = upload(local(&content), &remote, (0, content.len() as u64), flow, None, |_| {}).await;
         assert!(matches!(result, Err(StreamError::Stalled(_))));
     }
 }

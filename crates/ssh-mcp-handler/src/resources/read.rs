@@ -9,12 +9,12 @@ use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, Resourc
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, Origin, View, Window},
-    id::{CommandId, SessionId, ShellId, SubId},
+    id::{CommandId, SessionId, ShellId, SubId, TransferId},
     kind::command::Status,
     lane::{Characters, Form, Ranges, Take},
     owner::Owner,
     port::Directory,
-    registry::{Command, Entry, Expiry, Found, HealthWord, Session, Shell},
+    registry::{Command, Entry, Expiry, Found, HealthWord, Session, Shell, Transfer},
     text,
     uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri, UriError, UriFault},
 };
@@ -24,6 +24,7 @@ use crate::{
     cx::rfc3339,
     failure,
     reply::{Nonce, Shown, Text},
+    tools::transfer,
 };
 
 /// Who reads.
@@ -59,6 +60,12 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let command = reader.engine.command(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Command(&command));
             reader.stream(text, &uri, resource, &command.history, command_meta(&command))?
+        }
+        Scheme::Transfer => {
+            let id = TransferId::from(resource.id);
+            let transfer = reader.engine.transfer_of(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Transfer(&transfer));
+            reader.transfer(text, &transfer)
         }
         Scheme::Session => {
             let id = SessionId::from(resource.id);
@@ -143,7 +150,7 @@ impl Reader<'_> {
             Encoding::Text => {
                 let body = match (uri.scheme, query.stream) {
                     (Scheme::Command, None) => two_blocks(&window, query.escapes),
-                    (Scheme::Command, Some(_)) | (Scheme::Shell | Scheme::Session, _) => {
+                    (Scheme::Command, Some(_)) | (Scheme::Shell | Scheme::Transfer | Scheme::Session, _) => {
                         shown(&window.bytes, query.escapes)
                     }
                 };
@@ -213,6 +220,22 @@ impl Reader<'_> {
         piece
     }
 
+    /// How far a transfer is.
+    fn transfer(&self, asked: &str, transfer: &Transfer) -> ResourceContents {
+        let body = transfer::body(self.engine, transfer);
+        let mut meta = JsonObject::new();
+        meta.insert("kind".into(), Scheme::Transfer.as_str().into());
+        for field in ["status", "last_seq"] {
+            meta.insert(field.into(), body.get(field).cloned().unwrap_or_default());
+        }
+        if let Some((reason, _)) = transfer.ended() {
+            meta.insert("reason".into(), reason.as_str().into());
+        }
+        ResourceContents::text(body.to_string(), asked)
+            .with_mime_type(Scheme::Transfer.row().mime)
+            .with_meta(MetaObject(meta))
+    }
+
     /// A session's health.
     fn snapshot(&self, asked: &str, session: &Session) -> ResourceContents {
         let stated = session.health.read();
@@ -234,7 +257,7 @@ fn word(session: &Session) -> HealthWord {
 }
 
 /// What is known of a session's health, as its resource shows it.
-pub(crate) fn session_body(engine: &Engine, session: &Session) -> Value {
+pub(super) fn session_body(engine: &Engine, session: &Session) -> Value {
     let spec = &session.spec;
     let stated = session.health.read();
     let health = &stated.value;

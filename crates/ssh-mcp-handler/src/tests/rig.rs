@@ -8,7 +8,7 @@ use rmcp::model::{CallToolResponse, CallToolResult, ErrorData};
 use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
-use ssh_mcp_testkit::{host::ScriptedHost, outlet::RecordedOutlet, transcripts::ScriptedDisk};
+use ssh_mcp_testkit::{files::Shelf, host::ScriptedHost, outlet::RecordedOutlet, transcripts::ScriptedDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 /// A server and what it talks to.
 pub(crate) struct Rig {
     pub(crate) host: ScriptedHost,
+    pub(crate) files: Shelf,
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Owner,
     pub(crate) peer: Arc<Peer>,
@@ -61,10 +62,12 @@ impl Rig {
         host: ScriptedHost,
         settings: Settings,
     ) -> Self {
-        let ports = Ports { connector, transcripts: Arc::new(disk) };
+        let files = Shelf::new();
+        let ports = Ports { connector, files: Arc::new(files.clone()), transcripts: Arc::new(disk) };
         let engine = Engine::start(Arc::new(settings), ports, 1);
         Self {
             host,
+            files,
             shared: Shared::new(engine),
             owner: Owner::local(),
             peer: Peer::new(),
@@ -74,8 +77,15 @@ impl Rig {
 
     /// The same server as another owner sees it, over a connection of its own.
     pub(crate) fn as_owner(&self, name: &str) -> Self {
-        let (host, shared) = (self.host.clone(), Arc::clone(&self.shared));
-        Self { host, shared, owner: Owner::token(name), peer: Peer::new(), outlet: RecordedOutlet::new() }
+        let (host, files, shared) = (self.host.clone(), self.files.clone(), Arc::clone(&self.shared));
+        Self {
+            host,
+            files,
+            shared,
+            owner: Owner::token(name),
+            peer: Peer::new(),
+            outlet: RecordedOutlet::new(),
+        }
     }
 
     pub(crate) fn cx(&self, cancelled: CancellationToken) -> Cx {

@@ -156,7 +156,7 @@ fn beat(command: &Command) -> Beat {
 }
 
 /// Nobody reads this answer; as an error it is not kept for a replay either.
-fn called_off(begun: Begun) -> Failure {
+pub(crate) fn called_off(begun: Begun) -> Failure {
     Failure::new(Code::ChannelFailed, "the client called the request off").with_effect(begun)
 }
 

@@ -9,15 +9,18 @@ mod process;
 pub(crate) mod resources;
 pub(crate) mod shell;
 pub(crate) mod sub;
+pub(crate) mod transfer;
 
 use rmcp::model::{JsonObject, ToolAnnotations};
 use ssh_mcp_core::{port::BoxFuture, settings::Settings, uri::Scheme};
+
+pub(crate) use process::without_nul;
 
 use crate::{cx::Cx, failure::Failure, reply::Reply};
 
 /// Every tool, in the order of `tools/list`.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    [connect::ROWS, exec::ROWS, shell::ROWS, sub::ROWS, resources::ROWS].into_iter().flatten()
+    [connect::ROWS, exec::ROWS, shell::ROWS, transfer::ROWS, sub::ROWS, resources::ROWS].into_iter().flatten()
 }
 
 /// Everything the product knows about a tool by itself.
@@ -51,6 +54,7 @@ impl Row {
             "ssh_connect" => connect::UNSHOWN_BY_CONNECT,
             "ssh_run" => connect::UNSHOWN_BY_RUN,
             "ssh_shell_open" => connect::UNSHOWN_BY_SHELL,
+            "ssh_upload" | "ssh_download" => transfer::UNSHOWN,
             _ => &[],
         }
     }
@@ -103,6 +107,8 @@ pub(crate) enum Set {
     Exec,
     /// Interactive shells.
     Shell,
+    /// Transfers of files.
+    Transfer,
     /// Lanes.
     Sub,
     /// What most work needs.
@@ -116,6 +122,7 @@ impl Set {
             Self::Connection => "connection",
             Self::Exec => "exec",
             Self::Shell => "shell",
+            Self::Transfer => "transfer",
             Self::Sub => "sub",
             Self::Core => "core",
         }

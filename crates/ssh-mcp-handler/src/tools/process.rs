@@ -59,7 +59,7 @@ impl ContextArgs {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`.
-pub(super) fn without_nul(field: &str, text: &str) -> Result<(), Failure> {
+pub(crate) fn without_nul(field: &str, text: &str) -> Result<(), Failure> {
     match text.contains('\0') {
         false => Ok(()),
         true => {

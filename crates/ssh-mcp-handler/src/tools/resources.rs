@@ -24,9 +24,9 @@ use crate::{
 /// The listing tool.
 pub(crate) const ROWS: &[Row] = &[Row {
     name: "ssh_resources",
-    title: "List sessions, shells and commands",
-    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells and commands, \
-                  each with its URI, state, age and how much it printed. Take it to find something again whose id you \
+    title: "List sessions, shells, commands and transfers",
+    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands and transfers, \
+                  each with its URI, state, age and how much it printed or moved. Take it to find something again whose id you \
                   no longer have, by session, agent, target or name; it looks at nothing remote. include_ended also \
                   shows what has ended and can still be read. For sessions with a health check take ssh_sessions.",
     effect: Effect::ReadOnly,
@@ -64,6 +64,7 @@ enum Kind {
     Session,
     Shell,
     Command,
+    Transfer,
 }
 
 impl Arguments for ListArgs {
@@ -149,7 +150,8 @@ impl Listed {
             parts.push(format!("ended: {at} {reason}"));
         }
         parts.push(format!("observers: {}", self.observers));
-        parts.push(format!("printed: {}", text::human_size(self.bytes)));
+        let bytes = if self.kind == Scheme::Transfer.as_str() { "moved" } else { "printed" };
+        parts.push(format!("{bytes}: {}", text::human_size(self.bytes)));
         parts.push(format!("up: {} s", self.uptime_seconds));
         parts.push(format!("idle: {} s", self.idle_seconds));
         parts.join(", ")
@@ -210,6 +212,7 @@ impl From<Kind> for Scheme {
             Kind::Session => Self::Session,
             Kind::Shell => Self::Shell,
             Kind::Command => Self::Command,
+            Kind::Transfer => Self::Transfer,
         }
     }
 }

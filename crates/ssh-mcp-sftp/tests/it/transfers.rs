@@ -11,8 +11,10 @@ use std::time::Duration;
 use ssh_mcp_core::kind::transfer::{Failure, Resume, hash_command, hash_of};
 use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::fs::RemoteFs;
-use ssh_mcp_engine::transfer::file::{Ask, Download, Fault, Outcome, Refusal, Upload};
-use ssh_mcp_engine::transfer::remote::{Remote, RemoteHash, VerifyMethod};
+use ssh_mcp_engine::transfer::claims::Claims;
+use ssh_mcp_engine::transfer::file::{Ask, Destination, Download, Fault, Outcome, Refusal, Sides, Upload};
+use ssh_mcp_engine::transfer::local::Local;
+use ssh_mcp_engine::transfer::remote::{Range, Remote, RemoteHash, VerifyMethod};
 
 use crate::openssh::{Bench, bytes, link, mount, pattern};
 use crate::sshd::{ClientKey, User};
@@ -21,7 +23,11 @@ use crate::sshd::{ClientKey, User};
 struct Program;
 
 impl RemoteHash for Program {
-    fn sha256(&self, path: &[u8], len: Option<u64>) -> BoxFuture<'static, Option<[u8; 32]>> {
+    fn sha256(&self, path: &[u8], range: Range) -> BoxFuture<'static, Option<[u8; 32]>> {
+        let len = match range {
+            Range::First(len) => Some(len),
+            Range::Whole(_) => None,
+        };
         let line = std::str::from_utf8(path).ok().map(|path| hash_command(path, len));
         Box::pin(async move { hash_of(&Command::new("/bin/sh").args(["-c", &line?]).output().ok()?.stdout) })
     }
@@ -31,29 +37,50 @@ impl RemoteHash for Program {
 struct NoProgram;
 
 impl RemoteHash for NoProgram {
-    fn sha256(&self, _path: &[u8], _len: Option<u64>) -> BoxFuture<'static, Option<[u8; 32]>> {
+    fn sha256(&self, _path: &[u8], _range: Range) -> BoxFuture<'static, Option<[u8; 32]>> {
         Box::pin(async { None })
     }
 }
 
-fn remote(files: &Arc<dyn RemoteFs>, hasher: Arc<dyn RemoteHash>) -> Remote {
-    Remote { files: Arc::clone(files), hasher, chunk: None, depth: None, patience: Duration::from_secs(60) }
+fn remote(files: &Arc<dyn RemoteFs>, hasher: Arc<dyn RemoteHash>) -> Sides {
+    let there = Remote {
+        files: Arc::clone(files),
+        hasher,
+        chunk: None,
+        depth: None,
+        patience: Duration::from_secs(60),
+    };
+    Sides { here: Local::unrestricted(), there, claims: Claims::new(Arc::default(), "host") }
+}
+
+/// The same with requests of this size, and so many of them.
+fn flowing(sides: &Sides, chunk: u32, depth: usize) -> Sides {
+    let there = Remote { chunk: Some(chunk), depth: Some(depth), ..sides.there.clone() };
+    Sides { there, ..sides.clone() }
 }
 
 fn ask(local: &Path, remote: &Path) -> Ask {
     let (local, remote) = (local.to_owned(), bytes(remote).to_vec());
-    Ask { local, remote, resume: Resume::No, verify: true, atomic: false, preserve: false }
+    Ask {
+        local,
+        remote,
+        destination: Destination::Named,
+        resume: Resume::No,
+        verify: true,
+        atomic: false,
+        preserve: false,
+    }
 }
 
 /// Goes all the way up; how many bytes moved.
-async fn up(remote: &Remote, ask: Ask) -> Result<(Outcome, u64), Fault> {
+async fn up(remote: &Sides, ask: Ask) -> Result<(Outcome, u64), Fault> {
     let mut moved = 0;
     let upload = Upload::prepare(remote, ask).await.unwrap();
     let outcome = upload.run(remote, |bytes| moved += bytes).await?;
     Ok((outcome, moved))
 }
 
-async fn down(remote: &Remote, ask: Ask) -> Result<(Outcome, u64), Fault> {
+async fn down(remote: &Sides, ask: Ask) -> Result<(Outcome, u64), Fault> {
     let moved = Arc::<AtomicU64>::default();
     let counter = Arc::clone(&moved);
     let download = Download::prepare(remote, ask).await.unwrap();
@@ -62,11 +89,11 @@ async fn down(remote: &Remote, ask: Ask) -> Result<(Outcome, u64), Fault> {
     Ok((outcome, moved.load(Ordering::Relaxed)))
 }
 
-async fn refused_up(remote: &Remote, ask: Ask) -> Refusal {
+async fn refused_up(remote: &Sides, ask: Ask) -> Refusal {
     Upload::prepare(remote, ask).await.err().expect("it is refused")
 }
 
-async fn refused_down(remote: &Remote, ask: Ask) -> Refusal {
+async fn refused_down(remote: &Sides, ask: Ask) -> Refusal {
     Download::prepare(remote, ask).await.err().expect("it is refused")
 }
 
@@ -158,7 +185,7 @@ async fn fifty_cuts_end_in_identical_files() {
                 ring.notify_one();
             }
         };
-        let small = Remote { chunk: Some(10_000), depth: Some(4), ..remote.clone() };
+        let small = flowing(&remote, 10_000, 4);
         let run = async {
             if cut < 25 {
                 let upload = Upload::prepare(&small, going_on(ask(&source, &there))).await.unwrap();
@@ -274,7 +301,7 @@ async fn failures_say_which_they_are() {
     assert_eq!(failure(Path::new("/run/closed/file")).await, Failure::ReadOnlyFs);
     // It fills up while the bytes come: the server only says that it failed.
     let (_folder, source) = here(&pattern(5_000_000));
-    let small = Remote { chunk: Some(100_000), depth: Some(1), ..remote.clone() };
+    let small = flowing(&remote, 100_000, 1);
     let upload = Upload::prepare(&small, ask(&source, Path::new("/run/full/late"))).await.unwrap();
     let mut fill = Some(bench.server.client(User::Root, ClientKey::Ed25519));
     let fault = upload
@@ -323,7 +350,7 @@ async fn a_file_takes_another_s_place_at_once() {
     let swapping = |ask: Ask| Ask { atomic: true, ..ask };
 
     // Given up half-way: the old one stands, and the half is there to be continued.
-    let small = Remote { chunk: Some(10_000), depth: Some(2), ..remote.clone() };
+    let small = flowing(&remote, 10_000, 2);
     let upload = Upload::prepare(&small, swapping(ask(&source, &there))).await.unwrap();
     let torn = tokio::sync::Notify::new();
     tokio::select! {

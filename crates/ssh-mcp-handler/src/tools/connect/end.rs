@@ -94,7 +94,7 @@ async fn disconnect(cx: &Cx, args: DisconnectArgs) -> Result<Answer<DisconnectBo
         session_id: id.to_string(),
         commands_cancelled: ended.commands_cancelled,
         shells_closed: ended.shells_closed,
-        transfers_aborted: 0,
+        transfers_aborted: ended.transfers_aborted,
     };
     Ok(Answer::new("ok", body))
 }
@@ -138,7 +138,7 @@ async fn disconnect_agent(
         sessions_closed: ended.sessions_closed,
         commands_cancelled: ended.commands_cancelled,
         shells_closed: ended.shells_closed,
-        transfers_aborted: 0,
+        transfers_aborted: ended.transfers_aborted,
     };
     Ok(Answer::new("ok", body))
 }

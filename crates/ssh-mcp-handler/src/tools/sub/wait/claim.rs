@@ -8,7 +8,7 @@ use ssh_mcp_core::{
     lane::{Characters, Ranges, Take},
     text,
 };
-use ssh_mcp_engine::{Place, Source};
+use ssh_mcp_engine::Place;
 
 use super::{From, Item, ItemBody};
 use crate::{cx::Cx, resources};
@@ -120,8 +120,9 @@ impl Claim {
         match self {
             Self::State { changed, seq } => {
                 body.cursor = *seq;
-                if let (true, Source::Session(session)) = (*changed || item.has_ended(), item.source()) {
-                    body.delta = resources::session_body(&cx.engine, session).to_string();
+                let is_news = *changed || item.has_ended();
+                if let Some(state) = resources::state_body(&cx.engine, item.source()).filter(|_| is_news) {
+                    body.delta = state;
                     body.bytes = body.delta.len() as u64;
                     body.total = body.bytes;
                 }
