@@ -76,7 +76,7 @@ impl Face {
     }
 
     /// The arguments it takes and its list leaves out.
-    fn unshown(self) -> &'static [&'static str] {
+    fn unshown(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::New(row) => row.unshown(),
             Self::Old(_) => &[],

@@ -17,19 +17,38 @@ pub(crate) fn of_output<T: JsonSchema>() -> JsonObject {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// A schema of arguments as clients are shown it: without the fields of another tool's listing, and that a count is not
-/// below zero goes without saying. Both cost tokens.
-pub(crate) fn shown(input: &JsonObject, unshown: &[&str]) -> JsonObject {
+/// A schema of arguments as clients are shown it: without the fields of another tool's listing, and without what goes
+/// without saying. Both cost tokens.
+pub(crate) fn shown(input: &JsonObject, unshown: &[&[&str]]) -> JsonObject {
     let mut shown = input.clone();
     if let Some(Value::Object(properties)) = shown.get_mut("properties") {
-        properties.retain(|name, _| !unshown.contains(&name.as_str()));
-        for property in properties.values_mut().filter_map(Value::as_object_mut) {
-            if property.get("minimum").and_then(Value::as_f64) == Some(0.0) {
-                property.remove("minimum");
-            }
-        }
+        properties.retain(|name, _| !unshown.iter().any(|names| names.contains(&name.as_str())));
+        properties.values_mut().filter_map(Value::as_object_mut).for_each(drop_obvious);
     }
     shown
+}
+
+/// What a caller does not have to be told: a count is not below zero and a size, a port or a text not nothing, a port or a
+/// terminal's side fits into 16 bits, and a list that is left out is empty. A range with two ends keeps both.
+fn drop_obvious(property: &mut JsonObject) {
+    let is = |property: &JsonObject, key: &str, bound: u64| {
+        property.get(key).and_then(Value::as_f64) == Some(bound as f64)
+    };
+    if is(property, "maximum", u64::from(u16::MAX)) {
+        property.remove("maximum");
+    }
+    if is(property, "minimum", 0) || is(property, "minimum", 1) && !property.contains_key("maximum") {
+        property.remove("minimum");
+    }
+    if is(property, "minLength", 1) {
+        property.remove("minLength");
+    }
+    if property.get("default").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        property.remove("default");
+    }
+    if let Some(Value::Object(items)) = property.get_mut("items") {
+        drop_obvious(items);
+    }
 }
 
 /// The properties of an object schema.
@@ -172,6 +191,27 @@ mod tests {
                 }
             })
         );
+    }
+
+    #[test]
+    fn what_is_shown_leaves_out_rare_fields_and_obvious_bounds() {
+        let shown_as = |property: Value, expected: Value| {
+            let input = json!({ "properties": { "a": property, "b": {}, "c": {} } });
+            let shown = shown(input.as_object().unwrap(), &[&["b"], &["c"]]);
+            assert_eq!(Value::Object(shown), json!({ "properties": { "a": expected } }));
+        };
+        shown_as(json!({ "minimum": 0, "maximum": 9 }), json!({ "maximum": 9 }));
+        shown_as(json!({ "minimum": 1, "maximum": 9 }), json!({ "minimum": 1, "maximum": 9 }));
+        shown_as(json!({ "minimum": 1, "maximum": 65_535 }), json!({}));
+        shown_as(
+            json!({ "minLength": 1, "maxLength": 9, "default": "" }),
+            json!({ "maxLength": 9, "default": "" }),
+        );
+        shown_as(
+            json!({ "items": { "minLength": 1 }, "minItems": 1, "default": [] }),
+            json!({ "items": {}, "minItems": 1 }),
+        );
+        shown_as(json!({ "default": false, "minimum": 2 }), json!({ "default": false, "minimum": 2 }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::rig::{Rig, settings};
 use crate::{
     catalogue::Catalogue,
     resources,
-    tools::{self, Key},
+    tools::{self, Key, Reach, Repeat},
 };
 
 fn catalogue(toolsets: &str) -> Catalogue {
@@ -107,9 +107,13 @@ fn hints_say_what_a_tool_does() {
         let hints = &shown["annotations"];
         let reads = hints["readOnlyHint"] == true;
         assert!(!(reads && hints["destructiveHint"] == true), "{}", entry.row.name);
-        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+        for hint in ["readOnlyHint", "destructiveHint"] {
             assert!(hints[hint].is_boolean(), "{} says nothing of {hint}", entry.row.name);
         }
+        // The others only where they are not what MCP takes for granted.
+        let told = |hint: &str| hints.get(hint).and_then(Value::as_bool);
+        assert_eq!(told("idempotentHint"), (entry.row.repeat == Repeat::Harmless).then_some(true));
+        assert_eq!(told("openWorldHint"), (entry.row.reach == Reach::Held).then_some(false));
         assert!(!reads || entry.row.key == Key::Ignored, "{}", entry.row.name);
     }
 }

@@ -51,10 +51,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "ssh_connect",
         title: "Open or reuse an SSH session",
-        description: "Opens an SSH session and returns the SESSION_ID that other calls need; many commands and shells run \
-                      on one. First shows sessions to the same user and host; reuse=auto takes the best of them, \
-                      force_new always connects. Tries key, password and agent. With an agent_id one call can end \
-                      everything. An idle session ends at EXPIRES_AT unless persistent=true.",
+        description: "Opens an SSH session; many commands and shells run on its SESSION_ID. Where one to the \
+                      same user and host is open, reuse=suggest shows it and connects nothing, auto takes it, \
+                      force_new connects anew. Tries key, password and agent. It ends by ssh_disconnect or, \
+                      when idle, at EXPIRES_AT.",
         effect: Effect::Adds,
         repeat: Repeat::Harmless,
         reach: Reach::Remote,
@@ -75,13 +75,13 @@ struct ConnectArgs {
     #[serde(flatten)]
     login: Login,
     session_id: Option<String>,
-    /// Seconds for one attempt.
+    /// For one attempt.
     #[schemars(range(min = 1, max = 3600))]
     timeout_secs: Option<u64>,
-    /// Further attempts after transient failures.
+    /// After transient failures.
     #[schemars(range(max = 100))]
     max_retries: Option<u32>,
-    /// First wait between attempts; doubles.
+    /// The first; doubles.
     #[schemars(range(max = 10_000))]
     retry_delay_ms: Option<u64>,
     compress: Option<bool>,
@@ -89,7 +89,7 @@ struct ConnectArgs {
     /// Never end it when idle.
     #[serde(default)]
     persistent: bool,
-    /// Your name for the group it belongs to.
+    /// Your name for its group, which one call can end.
     agent_id: Option<String>,
     #[serde(default)]
     reuse: ReuseWord,

@@ -48,13 +48,17 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Fields the tool takes that its listing leaves to another tool's.
-    pub(crate) fn unshown(&self) -> &'static [&'static str] {
+    /// Fields the tool takes that its listing leaves to another tool's, or to `docs/tools.md` alone.
+    pub(crate) fn unshown(&self) -> &'static [&'static [&'static str]] {
         match self.name {
-            "ssh_connect" => connect::UNSHOWN_BY_CONNECT,
-            "ssh_run" => connect::UNSHOWN_BY_RUN,
-            "ssh_shell_open" => connect::UNSHOWN_BY_SHELL,
-            "ssh_upload" | "ssh_download" => transfer::UNSHOWN,
+            "ssh_connect" => &[connect::UNSHOWN_BY_CONNECT],
+            "ssh_exec" => &[process::UNSHOWN],
+            "ssh_run" => &[connect::UNSHOWN_BY_RUN, process::UNSHOWN],
+            "ssh_exec_batch" => &[process::UNSHOWN],
+            "ssh_shell_open" => &[connect::UNSHOWN_BY_SHELL, process::UNSHOWN, shell::UNSHOWN_BY_OPEN],
+            "ssh_shell_write" => &[process::UNSHOWN],
+            "ssh_upload" => &[process::UNSHOWN],
+            "ssh_download" => &[process::UNSHOWN, transfer::UNSHOWN_BY_DOWNLOAD],
             _ => &[],
         }
     }
@@ -130,14 +134,15 @@ impl Set {
 }
 
 impl Row {
-    /// The hints of MCP's `ToolAnnotations`.
+    /// The hints of MCP's `ToolAnnotations`: what hosts ask before they let a tool run always, the others where they are
+    /// not what MCP takes for granted (not idempotent, open world). The title stands on the tool itself.
     pub(crate) fn annotations(&self) -> ToolAnnotations {
-        // The title stands on the tool itself.
-        ToolAnnotations::new()
+        let mut hints = ToolAnnotations::new()
             .read_only(self.effect == Effect::ReadOnly)
-            .destructive(self.effect == Effect::Destroys)
-            .idempotent(self.repeat == Repeat::Harmless)
-            .open_world(self.reach == Reach::Remote)
+            .destructive(self.effect == Effect::Destroys);
+        hints.idempotent_hint = (self.repeat == Repeat::Harmless).then_some(true);
+        hints.open_world_hint = (self.reach == Reach::Held).then_some(false);
+        hints
     }
 }
 

@@ -22,7 +22,6 @@ use crate::{args, failure::Failure};
 /// Where and with what something runs; to be flattened into the arguments of a tool.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct ContextArgs {
-    /// Directory; ~ is home.
     #[schemars(length(min = 1))]
     cwd: Option<String>,
     env: Option<BTreeMap<String, String>>,
@@ -30,6 +29,9 @@ pub(super) struct ContextArgs {
     #[schemars(length(min = 1))]
     shell: Option<String>,
 }
+
+/// Rare arguments of what runs on a host, which its listing leaves to `docs/tools.md`, "Arguments that are not listed".
+pub(super) const UNSHOWN: &[&str] = &["shell", "input_base64", "grace_ms"];
 
 impl ContextArgs {
     /// The context these arguments ask for.

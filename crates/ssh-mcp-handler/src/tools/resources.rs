@@ -53,7 +53,6 @@ struct ListArgs {
     /// Also what has ended and is still readable.
     #[serde(default)]
     include_ended: bool,
-    /// Most entries in the answer.
     #[schemars(range(min = 1))]
     max_items: Option<u64>,
 }

@@ -44,6 +44,9 @@ use crate::{
 pub(crate) const ROWS: &[Row] =
     &[open::OPEN, input::WRITE, input::PRESS, output::READ, output::WAIT_FOR, close::CLOSE];
 
+/// The rare fields of `ssh_shell_open`, which its listing leaves to `docs/tools.md`, "Arguments that are not listed".
+pub(super) const UNSHOWN_BY_OPEN: &[&str] = &["auto_close"];
+
 /// How a shell stands; open, read, write and close tell it.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Standing {

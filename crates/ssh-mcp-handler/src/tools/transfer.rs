@@ -16,7 +16,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::Engine;
 
-pub(crate) use start::UNSHOWN;
+pub(crate) use start::UNSHOWN_BY_DOWNLOAD;
 
 use super::{Effect, Key, Reach, Repeat, Row, Set, call};
 use crate::{progress::Beat, reply::Warned};

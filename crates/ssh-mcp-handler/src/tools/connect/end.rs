@@ -18,8 +18,8 @@ use crate::{
 pub(super) const DISCONNECT: Row = Row {
     name: "ssh_disconnect",
     title: "End an SSH session",
-    description: "Ends one session: cancels its commands, closes its shells, then the connection. What was printed stays \
-                  readable for a while. For all sessions of an agent take ssh_disconnect_agent, for a list \
+    description: "Ends a session with the commands and shells that run on it. What they printed stays \
+                  readable for a while. For an agent's sessions take ssh_disconnect_agent, for a list \
                   ssh_disconnect_many.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
@@ -33,9 +33,9 @@ pub(super) const DISCONNECT: Row = Row {
 pub(super) const DISCONNECT_AGENT: Row = Row {
     name: "ssh_disconnect_agent",
     title: "End all sessions of an agent",
-    description: "Ends every session that was opened with this agent_id, with all that runs on them. The safest way to \
-                  clean up when work is done or has gone wrong; an agent without sessions is no error. Counts say what \
-                  was ended.",
+    description: "Ends every session that was opened with this agent_id, with all that runs on them: the \
+                  safest way to clean up when work is done or has gone wrong. Counts say what was ended; \
+                  an agent without sessions is no error.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -48,8 +48,8 @@ pub(super) const DISCONNECT_AGENT: Row = Row {
 pub(super) const DISCONNECT_MANY: Row = Row {
     name: "ssh_disconnect_many",
     title: "End several SSH sessions",
-    description: "Ends the sessions of a list, side by side, with all that runs on them. One that is unknown or already \
-                  gone does not stop the others; the answer has one line for each.",
+    description: "Ends the sessions of a list, side by side, with all that runs on them. One that is \
+                  unknown or already gone does not stop the others; each has a line in the answer.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,

@@ -21,9 +21,8 @@ use crate::{
 pub(super) const SESSIONS: Row = Row {
     name: "ssh_sessions",
     title: "List SSH sessions",
-    description: "Lists your open sessions, newest first, after a keepalive round trip to each; dead ones are closed \
-                  and left out. Take it to find a SESSION_ID again or to see what is still open; it runs nothing \
-                  on the hosts.",
+    description: "Lists your open sessions, newest first, after a keepalive to each (no command); dead \
+                  ones are closed and left out. Take it to find a SESSION_ID again or what is still open.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -35,9 +34,8 @@ pub(super) const SESSIONS: Row = Row {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct SessionsArgs {
-    /// Only the sessions of this agent.
+    /// Only this agent's.
     agent_id: Option<String>,
-    /// Most entries in the answer.
     #[schemars(range(min = 1))]
     max_items: Option<u64>,
 }

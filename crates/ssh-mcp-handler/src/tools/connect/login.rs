@@ -22,7 +22,7 @@ use crate::{args, cx::Cx, failure::Failure};
 /// Who logs in where, with what; to be flattened into the arguments of a tool. No `Debug`: it holds secrets.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(in crate::tools) struct Login {
-    /// As for ssh: user@host:port or an alias.
+    /// user@host:port or an ssh alias.
     target: Option<String>,
     /// Instead of target.
     address: Option<String>,
@@ -34,7 +34,7 @@ pub(in crate::tools) struct Login {
     password_env: Option<String>,
     /// A file on the server's machine that holds it.
     password_file: Option<String>,
-    /// Private key file on the server's machine.
+    /// A file where this server runs.
     key_path: Option<String>,
     key_passphrase: Option<String>,
     /// A variable of the server that holds it.
@@ -44,7 +44,7 @@ pub(in crate::tools) struct Login {
     /// A text or a list.
     proxy_jump: Option<Value>,
     known_hosts_file: Option<String>,
-    /// A flag or a word.
+    /// A flag, or yes, accept-new, ask, no.
     strict_host_key_checking: Option<Value>,
     ssh_config_file: Option<String>,
     forward_agent: Option<bool>,

@@ -30,11 +30,11 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec_batch",
     title: "Run commands in order",
-    description: "Runs up to 16 commands one after the other on an open session, waits for each, and shows all results. It \
-                  stops at the first that fails, by a non-zero status or in any other way, unless stop_on_failure=false; \
-                  HALTED says that it stopped. Each command has a limit of its own and a shell of its own: cd and \
-                  variables do not carry over, give cwd and env instead. Take ssh_exec for what runs long or side by \
-                  side.",
+    description: "Runs up to 16 shell commands one after the other on a session, waits for each, and shows \
+                  all results. It stops at the first that fails, by a non-zero status or otherwise, unless \
+                  stop_on_failure=false; HALTED says so. Each has a limit and a shell of its own: cd and \
+                  variables do not carry over, give cwd and env. Take ssh_exec for what runs long or side \
+                  by side.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -46,21 +46,17 @@ pub(super) const ROW: Row = Row {
 
 #[derive(Deserialize, JsonSchema)]
 struct BatchArgs {
-    /// The session to run them on.
     session_id: String,
-    /// What to run, in order, each for the remote login shell.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1)))]
     commands: Vec<String>,
-    /// Leave out the rest when one fails.
     #[serde(default = "super::yes")]
     stop_on_failure: bool,
     /// Run-time limit of each, at most 300.
     #[serde(default = "super::thirty")]
     timeout_secs_per_command: u64,
-    /// Newest bytes to show of each stream of each command.
     #[schemars(range(min = 1))]
     max_output_bytes_per_command: Option<u64>,
-    /// Run on a terminal; stderr then comes in stdout.
+    /// stderr comes in stdout.
     #[serde(default)]
     pty: bool,
     #[serde(flatten)]

@@ -18,10 +18,9 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec_cancel",
     title: "Stop a running command",
-    description: "Ends a running command and shows what it printed. It is asked first (Ctrl-C on a \
-                  terminal, then TERM), after 2 s killed with its process group, in the end its channel is \
-                  closed; ENDED_BY says what did it. MAY_STILL_RUN warns when nothing showed its end. \
-                  NOOP: it had ended already.",
+    description: "Ends a running command and shows the newest part of its output. First Ctrl-C (on a \
+                  terminal) and TERM, after 2 s KILL to its process group, at last its channel is closed; \
+                  ENDED_BY says what did it. MAY_STILL_RUN: nothing showed its end. NOOP: it had ended.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -34,7 +33,6 @@ pub(super) const ROW: Row = Row {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct CancelArgs {
     command_id: String,
-    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }

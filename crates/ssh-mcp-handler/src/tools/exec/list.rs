@@ -17,9 +17,9 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_commands",
     title: "List commands",
-    description: "Lists your commands, newest first: those that run, and those that have ended and can still be read. \
-                  Narrow it by session or by status. Take it to find a COMMAND_ID again or to see what still runs; for \
-                  the output take ssh_exec_output. It looks at nothing remote.",
+    description: "Lists your commands, newest first: those that run, and those that have ended and can \
+                  still be read. Take it to find a COMMAND_ID again or what still runs; for output take \
+                  ssh_exec_output. It looks at nothing remote.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -33,9 +33,7 @@ pub(super) const ROW: Row = Row {
 struct CommandsArgs {
     /// Only those of this session.
     session_id: Option<String>,
-    /// Only those that stand so.
     status: Option<StatusWord>,
-    /// Most entries in the answer.
     #[schemars(range(min = 1))]
     max_items: Option<u64>,
 }

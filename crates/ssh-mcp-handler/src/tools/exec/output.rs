@@ -18,10 +18,9 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec_output",
     title: "Read or await a command's output",
-    description: "Shows how a command stands and the newest part of what it printed, stdout and stderr \
-                  apart. wait=true waits for its end first: take that rather than asking again and again. \
-                  RUNNING: the wait ran out, the command goes on. TIMEOUT: the command's own limit ended \
-                  it. Works for an hour after the end.",
+    description: "Shows how a command stands and the newest part of its stdout and stderr. wait=true waits \
+                  for its end: take that instead of polling. RUNNING: the wait ran out, it goes on. \
+                  TIMEOUT: its own limit ended it. Works for an hour after the end.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -37,10 +36,8 @@ struct OutputArgs {
     /// Wait for its end.
     #[serde(default)]
     wait: bool,
-    /// At most 300.
     #[serde(default = "super::thirty")]
     wait_timeout_secs: u64,
-    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }

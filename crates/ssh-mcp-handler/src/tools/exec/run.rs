@@ -28,10 +28,10 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_run",
     title: "Connect, run one command, disconnect",
-    description: "Runs one command on a host in a single call: connects, or takes a session you have to \
-                  the same user and host, waits, shows the output, and ends a session it opened. The \
-                  expensive last choice: each new connection costs up to two seconds. For more than one \
-                  command take ssh_connect and ssh_exec. TIMEOUT: timeout_secs ended the command.",
+    description: "Connects, or takes your session to the same user and host, runs one shell command, \
+                  waits, shows the output, and ends a session it opened unless disconnect_after=false. The \
+                  expensive last choice: connecting takes up to two seconds. For several commands take \
+                  ssh_connect and ssh_exec. TIMEOUT: timeout_secs ended it.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -45,23 +45,20 @@ pub(super) const ROW: Row = Row {
 struct RunArgs {
     #[serde(flatten)]
     login: Login,
-    /// Your name for the group it belongs to.
+    /// Your name for its group.
     agent_id: Option<String>,
-    /// For the remote login shell.
     #[schemars(length(min = 1))]
     command: String,
     #[serde(flatten)]
     context: ContextArgs,
-    /// On a terminal; stderr comes in stdout.
+    /// stderr comes in stdout.
     #[serde(default)]
     pty: bool,
     /// Run-time limit, at most 300.
     #[serde(default = "super::thirty")]
     timeout_secs: u64,
-    /// Newest bytes of each stream.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
-    /// End a session that this call opened.
     #[serde(default = "super::yes")]
     disconnect_after: bool,
 }

@@ -24,12 +24,10 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "ssh_exec",
     title: "Start a command",
-    description: "Starts a command on an open session and returns its COMMAND_ID at once; many run side by \
-                  side. wait=true also waits for the end and shows the output: the shortest way for quick \
-                  commands. Take ssh_exec_batch for steps in order, ssh_shell_open for what asks \
-                  questions. Standard input is at its end unless input is given. It ends by itself, at \
-                  ENDS_AT, by ssh_exec_cancel or with its session; with release_when_no_subs=true also \
-                  when nobody waits or reads.",
+    description: "Starts a shell command on a session and returns its COMMAND_ID at once; many run side by \
+                  side. wait=true waits for the end and shows the output: best for quick commands. Take \
+                  ssh_exec_batch for steps in order, ssh_shell_open for what asks questions. It ends by \
+                  itself, at ENDS_AT, by ssh_exec_cancel or with its session.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -45,27 +43,24 @@ const INPUT: usize = 1024 * 1024;
 #[derive(Deserialize, JsonSchema)]
 struct ExecArgs {
     session_id: String,
-    /// For the remote login shell.
     #[schemars(length(min = 1))]
     command: String,
     /// Run-time limit; 0 is none.
     timeout_secs: Option<u64>,
-    /// On a terminal; stderr comes in stdout.
+    /// stderr comes in stdout.
     #[serde(default)]
     pty: bool,
-    /// At most 1 MiB.
+    /// Standard input, else empty; at most 1 MiB.
     input: Option<String>,
     /// Instead of input.
     input_base64: Option<String>,
     #[serde(flatten)]
     context: ContextArgs,
-    /// Wait for the end.
     #[serde(default)]
     wait: bool,
-    /// At most 300.
     #[serde(default = "super::thirty")]
     wait_timeout_secs: u64,
-    /// End it when nobody observes it.
+    /// End it when nobody waits or reads.
     #[serde(default)]
     release_when_no_subs: bool,
     /// Delay before that.

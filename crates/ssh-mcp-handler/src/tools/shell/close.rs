@@ -20,10 +20,9 @@ use crate::{
 pub(super) const CLOSE: Row = Row {
     name: "ssh_shell_close",
     title: "Close a shell",
-    description: "Ends a shell as when its terminal is hung up, with force=true by a kill, waits up to \
-                  wait_secs for its end, and returns its last unread output. What it left in the \
-                  background may go on; its output stays readable for a minute. NOOP: it had ended \
-                  already.",
+    description: "Hangs a shell up, or kills it with force=true, waits up to wait_secs for its end, and \
+                  returns its last unread output, readable for a minute more. What it left in the \
+                  background may go on. NOOP: it had ended.",
     effect: Effect::Destroys,
     repeat: Repeat::Harmless,
     reach: Reach::Remote,
@@ -36,10 +35,9 @@ pub(super) const CLOSE: Row = Row {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct CloseArgs {
     shell_id: String,
-    /// Kill it instead of hanging up.
+    /// Kill it.
     #[serde(default)]
     force: bool,
-    /// Longest wait for its end, in seconds.
     #[serde(default = "two")]
     #[schemars(range(min = 0))]
     wait_secs: f64,

@@ -32,10 +32,9 @@ use crate::{
 pub(super) const WRITE: Row = Row {
     name: "ssh_shell_write",
     title: "Type into a shell",
-    description: "Sends text to a shell exactly as given, so end a line with \\n; raw bytes go in \
-                  input_base64. Take ssh_shell_press for arrows, function keys and Ctrl. cols and rows \
-                  change the terminal's size first, also without input. Returns when the bytes are taken; \
-                  wait_secs also waits until the output pauses, and returns and drains it.",
+    description: "Sends text to a shell exactly as given, so end a line with \\n. Take ssh_shell_press for \
+                  arrows, function keys and Ctrl. cols and rows resize the terminal first, also without \
+                  input. Returns at once; with wait_secs waits until output pauses, returns and drains it.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -48,10 +47,9 @@ pub(super) const WRITE: Row = Row {
 pub(super) const PRESS: Row = Row {
     name: "ssh_shell_press",
     title: "Press a key in a shell",
-    description: "Sends one named key to a shell, up to 64 times: to move in menus and editors, complete \
-                  with tab, interrupt with ctrl_c, end input with ctrl_d. Arrows, home, end, paging, \
-                  insert, delete and function keys take any modifier, tab takes shift, the others none. \
-                  Take ssh_shell_write for text.",
+    description: "Sends a named key to a shell: for menus and editors, tab completion, ctrl_c to \
+                  interrupt, ctrl_d to end input. Arrows, home, end, paging, insert, delete and function \
+                  keys take any modifier, tab takes shift, the others none. Take ssh_shell_write for text.",
     effect: Effect::Destroys,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -71,11 +69,10 @@ pub(super) struct WriteArgs {
     cols: Option<u32>,
     #[schemars(range(min = 1, max = 65_535))]
     rows: Option<u32>,
-    /// Longest wait for output to pause; at most 300.
+    /// At most 300.
     #[serde(default)]
     #[schemars(range(min = 0))]
     wait_secs: f64,
-    /// Newest bytes of that output.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
 }

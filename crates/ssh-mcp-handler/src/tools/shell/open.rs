@@ -42,8 +42,8 @@ pub(super) const OPEN: Row = Row {
     title: "Open an interactive shell",
     description: "Opens an interactive shell on a terminal of a session; returns its SHELL_ID. Take it for \
                   programs that ask back, editors, and where directory and variables must last; for single \
-                  commands take ssh_exec. It lives until closed, its program or session ends, or \
-                  inactivity_ttl without use.",
+                  commands take ssh_exec. It ends by ssh_shell_close, with its program or session, or \
+                  after inactivity_ttl without use.",
     effect: Effect::Adds,
     repeat: Repeat::Counts,
     reach: Reach::Remote,
@@ -59,7 +59,7 @@ pub(super) struct OpenArgs {
     session_id: Option<String>,
     #[serde(flatten)]
     login: Login,
-    /// vt100 or ansi for simple consoles.
+    /// vt100 or ansi for consoles.
     #[serde(default = "xterm")]
     #[schemars(length(min = 1, max = 64))]
     term: String,
@@ -69,11 +69,10 @@ pub(super) struct OpenArgs {
     #[serde(default = "twenty_four")]
     #[schemars(range(min = 1, max = 65_535))]
     rows: u32,
-    /// Seconds without use until it closes; 0 never.
+    /// Seconds; 0 is never.
     inactivity_ttl: Option<u64>,
-    /// Output kept, such as 512k or 10m.
     max_buffer_size: Option<String>,
-    /// Close it when nobody observes it.
+    /// Close it when nobody waits or reads.
     #[serde(default)]
     release_when_no_subs: bool,
     /// Delay before that.
@@ -82,7 +81,7 @@ pub(super) struct OpenArgs {
     /// Unique among a host's open shells.
     #[schemars(length(min = 1, max = 128))]
     name: Option<String>,
-    /// Take an open shell of that name on the host, or the newest there.
+    /// Take the host's open shell of that name, or its newest.
     #[serde(default)]
     ensure: bool,
     #[serde(flatten)]
@@ -90,7 +89,7 @@ pub(super) struct OpenArgs {
     /// Forget it 5 min after its end, not 60.
     #[serde(default)]
     auto_close: bool,
-    /// Longest wait for first output to pause.
+    /// Longest wait for output to pause.
     #[serde(default)]
     #[schemars(range(min = 0))]
     wait_secs: f64,

@@ -26,11 +26,10 @@ use crate::{
 pub(super) const READ: Row = Row {
     name: "ssh_shell_read",
     title: "Read what a shell printed",
-    description: "Returns output of a shell that was not read yet, and drains it unless clear=false. \
-                  from=tail gives the newest part, and what it skips counts as read; from=head gives the \
-                  oldest, so that repeated calls give all. wait=true waits for min_bytes first. To wait \
-                  for a prompt or word take ssh_shell_wait_for; do not call this in a loop. CLOSED: it has \
-                  ended and can still be read.",
+    description: "Returns unread output of a shell and drains it unless clear=false. from=tail gives the \
+                  newest part, and what it skips counts as read; head gives the oldest, so repeated calls \
+                  give all. wait=true waits for min_bytes first. Do not call it in a loop: to wait for a \
+                  prompt or word take ssh_shell_wait_for. CLOSED: it has ended.",
     effect: Effect::Adds,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -43,10 +42,10 @@ pub(super) const READ: Row = Row {
 pub(super) const WAIT_FOR: Row = Row {
     name: "ssh_shell_wait_for",
     title: "Wait for text in a shell",
-    description: "Waits until a shell prints one of several plain texts (no patterns) and returns the \
-                  output up to its end; what comes behind stays for the next call. Unread output counts, \
-                  so a text already there is found at once; colours and cursor movements do not matter. \
-                  Take it after every input to wait for the prompt or an answer.",
+    description: "Waits until a shell prints one of several plain texts (no patterns), returns the output \
+                  up to its end and drains that unless clear=false; what follows stays for the next call. \
+                  Unread output counts; colours and cursor movements do not matter. Take it after input, \
+                  for the prompt or an answer.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Harmless,
     reach: Reach::Held,
@@ -59,22 +58,16 @@ pub(super) const WAIT_FOR: Row = Row {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct ReadArgs {
     shell_id: String,
-    /// Drain what is shown.
     #[serde(default = "yes")]
     clear: bool,
-    /// Newest or oldest unread output.
     #[serde(default)]
     from: From,
-    /// Most bytes of output.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
-    /// Wait for output first.
     #[serde(default)]
     wait: bool,
-    /// At most 300.
     #[serde(default = "thirty")]
     wait_timeout_secs: u64,
-    /// Unread bytes to wait for.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     min_bytes: u64,
@@ -196,16 +189,14 @@ fn word(shell: &Shell) -> &'static str {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct WaitArgs {
     shell_id: String,
-    /// 1 to 16 texts of at most 1024 bytes; the first that appears ends the wait.
+    /// Each at most 1024 bytes.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1)))]
     patterns: Vec<String>,
     /// At most 300.
     #[serde(default = "thirty")]
     timeout_secs: u64,
-    /// Newest bytes of output.
     #[schemars(range(min = 1))]
     max_output_bytes: Option<u64>,
-    /// Drain what is shown.
     #[serde(default = "yes")]
     clear: bool,
 }

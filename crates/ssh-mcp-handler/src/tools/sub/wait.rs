@@ -33,9 +33,9 @@ use claim::{Claim, shares};
 pub(super) const ROW: Row = Row {
     name: "sub_wait",
     title: "Wait for news",
-    description: "Waits until one of several resources has news and returns it, each byte once: the way to follow \
-                  commands and shells without polling. TIMEOUT: nothing was taken; call again and it goes on from there. \
-                  What max_output_bytes leaves out of the middle says which cursor fetches it.",
+    description: "Waits until one of several resources has news and returns it, each byte once: the way to \
+                  follow commands and shells without polling. TIMEOUT: nothing was taken; call again. What \
+                  max_output_bytes leaves out of the middle says which cursor fetches it.",
     effect: Effect::ReadOnly,
     repeat: Repeat::Counts,
     reach: Reach::Held,

@@ -38,10 +38,8 @@ pub(super) const ROW: Row = Row {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ProgressArgs {
     transfer_id: String,
-    /// Wait for its end.
     #[serde(default)]
     wait: bool,
-    /// At most 300.
     #[serde(default = "thirty")]
     wait_timeout_secs: u64,
 }

@@ -56,8 +56,8 @@ pub(super) const DOWNLOAD: Row = Row {
     call: call!(download, DownloadArgs, StartBody),
 };
 
-/// Fields that the listings leave out: `docs/tools.md` has them.
-pub(crate) const UNSHOWN: &[&str] = &["preserve", "timeout_secs", "release_when_no_subs", "grace_ms"];
+/// Of the arguments both have, those that the listing leaves to `ssh_upload`.
+pub(crate) const UNSHOWN_BY_DOWNLOAD: &[&str] = &["timeout_secs", "release_when_no_subs"];
 
 #[derive(Deserialize, JsonSchema)]
 struct UploadArgs {
@@ -100,7 +100,7 @@ struct HowArgs {
     /// Directories too; make missing ones.
     #[serde(default)]
     recursive: bool,
-    /// Replace the destination at the end, at once.
+    /// Replace the destination at the end.
     #[serde(default)]
     atomic: bool,
     /// Permissions and times of the source.
@@ -109,7 +109,7 @@ struct HowArgs {
     /// Run-time limit; 0 is none.
     #[serde(default)]
     timeout_secs: u64,
-    /// End it when nobody observes it.
+    /// End it when nobody waits or reads.
     #[serde(default)]
     release_when_no_subs: bool,
     /// Delay before that.

@@ -270,13 +270,14 @@ fn annotations_are_those_of_the_catalogue() {
         .iter()
         .map(|row| {
             let hints = row.annotations();
-            let hint = |hint: Option<bool>| if hint.unwrap() { 'T' } else { 'F' };
+            let hint = |hint: bool| if hint { 'T' } else { 'F' };
             let letters: String = [
-                hints.read_only_hint,
-                hints.destructive_hint,
-                hints.idempotent_hint,
-                hints.open_world_hint,
-                Some(row.key == crate::tools::Key::Honoured),
+                hints.read_only_hint.unwrap(),
+                hints.destructive_hint.unwrap(),
+                // What MCP takes for granted is not said.
+                hints.idempotent_hint.unwrap_or(false),
+                hints.open_world_hint.unwrap_or(true),
+                row.key == crate::tools::Key::Honoured,
             ]
             .map(hint)
             .iter()
