@@ -14,6 +14,7 @@ mod output;
 mod push;
 mod shells;
 mod targets;
+mod transfers;
 mod variants;
 mod ways_in;
 

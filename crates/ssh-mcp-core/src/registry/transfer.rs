@@ -88,8 +88,8 @@ pub struct TransferSpec {
     pub local: String,
     /// The path on the far side, likewise.
     pub remote: String,
-    /// Files.
-    pub files: u64,
+    /// How many files, of several or of a directory.
+    pub files: Option<u64>,
     /// Bytes of all sources.
     pub total: u64,
     /// When it was started, since the engine's start.

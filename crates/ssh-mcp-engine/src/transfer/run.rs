@@ -125,7 +125,7 @@ impl Engine {
     ) -> Result<Arc<Transfer>, TransferError> {
         let draining = || TransferError::Start(StartError::Draining);
         let transfer = self.creating(draining, self.start_transfer(owner, order)).await?;
-        if transfer.progress.read().bytes == transfer.spec.total && transfer.spec.files == 1 {
+        if transfer.progress.read().bytes == transfer.spec.total && transfer.spec.files.is_none() {
             _ = tokio::time::timeout(STALLED, self.transfer_ended(&transfer)).await;
         }
         Ok(transfer)
@@ -159,9 +159,9 @@ impl Engine {
         let (work, local, remote) = prepared.ok_or_else(|| self.ending(&session))??;
 
         let (files, total, resumed) = match &work {
-            Work::Up(upload) => (1, upload.total(), upload.resumed_from()),
-            Work::Down(download) => (1, download.total(), download.resumed_from()),
-            Work::Many(tree) => (tree.count(), tree.total, 0),
+            Work::Up(upload) => (None, upload.total(), upload.resumed_from()),
+            Work::Down(download) => (None, download.total(), download.resumed_from()),
+            Work::Many(tree) => (Some(tree.count()), tree.total, 0),
         };
         let spec = TransferSpec {
             id: self.mint(),

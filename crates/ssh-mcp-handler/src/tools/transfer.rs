@@ -78,8 +78,8 @@ pub(crate) fn body(engine: &Engine, transfer: &Transfer) -> Value {
         }
     };
     add("eta_secs", standing.eta_secs.map(Value::from));
-    if spec.files != 1 {
-        add("files_total", Some(spec.files.into()));
+    if let Some(files) = spec.files {
+        add("files_total", Some(files.into()));
         add("files_done", Some(standing.reached.files_done.into()));
         add("files_failed", Some(standing.reached.files_failed.into()));
     }
@@ -87,7 +87,7 @@ pub(crate) fn body(engine: &Engine, transfer: &Transfer) -> Value {
         let fault = |fault: &ssh_mcp_core::kind::transfer::Fault| json!({ "code": fault.failure.as_str(), "reason": text::remote_words(&fault.reason) });
         add("error", end.facts.error.as_ref().map(fault));
         let failures: Vec<Value> = end.facts.failures.iter().map(fault).collect();
-        add("errors", (spec.files != 1 && !failures.is_empty()).then(|| failures.into()));
+        add("errors", (spec.files.is_some() && !failures.is_empty()).then(|| failures.into()));
         let verified = end.facts.outcome.verified;
         add("verified", verified.map(|_| true.into()));
         add("verify_method", verified.map(|method| method.as_str().into()));

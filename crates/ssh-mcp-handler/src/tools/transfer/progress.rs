@@ -152,8 +152,8 @@ impl ProgressBody {
         let spec = &transfer.spec;
         let end = transfer.ending.get().map(|end| &end.facts);
         let verified = end.and_then(|end| end.outcome.verified);
-        let files = (spec.files != 1).then(|| Files {
-            files_total: spec.files,
+        let files = spec.files.map(|files| Files {
+            files_total: files,
             files_done: standing.reached.files_done,
             files_failed: standing.reached.files_failed,
             errors: end.map(|end| end.failures.iter().map(Error::from).collect()).unwrap_or_default(),

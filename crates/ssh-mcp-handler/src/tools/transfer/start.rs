@@ -259,7 +259,7 @@ impl StartBody {
             to: to.clone(),
             size_bytes: spec.total,
             resumed_from: transfer.reached().resumed_from,
-            files: (spec.files != 1).then_some(spec.files),
+            files: spec.files,
         }
     }
 }
