@@ -1,6 +1,6 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
-//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`. `life`:
+//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`. `life`:
 //! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
@@ -11,6 +11,7 @@ mod races;
 mod sessions;
 mod shells;
 mod transcripts;
+mod transfers;
 mod waits;
 mod wire;
 

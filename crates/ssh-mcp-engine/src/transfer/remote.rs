@@ -13,7 +13,7 @@ use ssh_mcp_core::{
     kind::transfer::{self, Failure},
     port::{
         BoxFuture,
-        fs::{Attributes, FsError, FsErrorKind, Links, Open, RemoteFs},
+        fs::{Attributes, FsError, FsErrorKind, Kind, Links, Open, RemoteFs},
     },
 };
 
@@ -21,6 +21,7 @@ pub use ssh_mcp_core::kind::transfer::VerifyMethod;
 
 use super::{
     file::{Fault, Refusal, blocking, local},
+    local::Made,
     stream::{self, Flow, Hash, StreamError},
 };
 
@@ -140,6 +141,14 @@ impl Remote {
             Fault { failure: Failure::VerifyUnavailable, reason: shown_error(path, &error) }
         })?;
         same.map(Some).ok_or_else(|| mismatch("both sides have different bytes"))
+    }
+
+    /// What the refusal to make a directory means: one that is there is as good.
+    pub(super) async fn made_before(&self, path: &[u8], error: &FsError) -> Result<Made, Fault> {
+        match self.files.attributes(path, Links::Follow).await {
+            Ok(there) if there.kind() == Some(Kind::Directory) => Ok(Made::Before),
+            Ok(_) | Err(_) => Err(fault(path, error)),
+        }
     }
 
     /// Fails at once where the server says that there is no room for so many bytes.

@@ -157,13 +157,18 @@ impl Tree {
         let Self { folders, files, total, failures } = self;
         let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
         failures.into_iter().for_each(|failure| end.fail(failure, &progress));
-        let made = match pattern.make_folders(&sides, &folders, total).await {
-            Ok(made) => made,
-            Err(failure) => {
+        if let Err(failure) = pattern.has_room(&sides, &folders, total).await {
+            end.fail(failure, &progress);
+            return end;
+        }
+        let mut made = Vec::with_capacity(folders.len());
+        for folder in pattern.make_folders(&sides, &folders).await {
+            // What was to go into one that could not be made fails by itself.
+            made.push(folder.unwrap_or_else(|failure| {
                 end.fail(failure, &progress);
-                return end;
-            }
-        };
+                Made::Before
+            }));
+        }
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));
         let window = pattern.window(&sides);
@@ -524,52 +529,42 @@ impl Pattern {
         u64::from(flow.chunk) * flow.depth as u64
     }
 
+    /// Fails at once where the far side says that it has no room for all of it.
+    async fn has_room(self, sides: &Sides, folders: &[Folder], total: u64) -> Result<(), Fault> {
+        match (self.way, self.resume, folders.first()) {
+            (Direction::Upload, transfer::Resume::No, Some(first)) => {
+                sides.there.has_room(&first.there, total).await
+            }
+            (Direction::Upload | Direction::Download, ..) => Ok(()),
+        }
+    }
+
     /// Makes the directories; each in turn says whether it is new.
-    async fn make_folders(self, sides: &Sides, folders: &[Folder], total: u64) -> Result<Vec<Made>, Fault> {
-        let mut made = Vec::with_capacity(folders.len());
+    async fn make_folders(self, sides: &Sides, folders: &[Folder]) -> Vec<Result<Made, Fault>> {
+        let mode = |folder: &Folder| (folder.attributes.mode.unwrap_or(0o777) & 0o777) | FILL;
         match self.way {
             Direction::Upload => {
-                if let Some(first) = folders.first()
-                    && self.resume == transfer::Resume::No
-                {
-                    sides.there.has_room(&first.there, total).await?;
-                }
+                let mut made = Vec::with_capacity(folders.len());
                 // Requests are answered in the order they are sent, so those of parents come first.
                 for some in folders.chunks(64) {
-                    let asked: Vec<_> = some
-                        .iter()
-                        .map(|folder| {
-                            let mode = (folder.attributes.mode.unwrap_or(0o777) & 0o777) | FILL;
-                            sides.there.files.make_dir(&folder.there, mode)
-                        })
-                        .collect();
+                    let make = |folder: &Folder| sides.there.files.make_dir(&folder.there, mode(folder));
+                    let asked: Vec<_> = some.iter().map(make).collect();
                     for (folder, asked) in some.iter().zip(asked) {
                         made.push(match asked.await {
-                            Ok(()) => Made::New,
-                            Err(error) => match sides.there.look(&folder.there).await? {
-                                Some(there) if there.kind() == Some(Kind::Directory) => Made::Before,
-                                Some(_) | None => return Err(fault(&folder.there, &error)),
-                            },
+                            Ok(()) => Ok(Made::New),
+                            Err(error) => sides.there.made_before(&folder.there, &error).await,
                         });
                     }
                 }
-                Ok(made)
+                made
             }
             Direction::Download => {
-                let wanted: Vec<_> = folders
-                    .iter()
-                    .map(|folder| {
-                        (folder.here.clone(), (folder.attributes.mode.unwrap_or(0o777) & 0o777) | FILL)
-                    })
-                    .collect();
+                let wanted: Vec<_> =
+                    folders.iter().map(|folder| (folder.here.clone(), mode(folder))).collect();
                 let here = sides.here.clone();
-                blocking(move || {
-                    for (folder, mode) in wanted {
-                        made.push(here.make_dir(&folder, mode)?);
-                    }
-                    Ok(made)
-                })
-                .await
+                let make =
+                    move |(folder, mode): (PathBuf, u32)| here.make_dir(&folder, mode).map_err(Fault::from);
+                blocking(move || wanted.into_iter().map(make).collect()).await
             }
         }
     }

@@ -1,0 +1,301 @@
+//! Transfers in virtual time: who ends them and how, the file service they share, what is left.
+
+use std::path::PathBuf;
+
+use ssh_mcp_core::{
+    kind::transfer::{Failure, Resume},
+    registry::{Transfer, TransferStatus},
+};
+
+use super::*;
+use crate::{Cancel, Local, Missing, Observable, Order, Route, TransferError, transfer::file::Refusal};
+
+/// A file of this machine, and its directory.
+fn local(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("source");
+    std::fs::write(&path, content).unwrap();
+    (folder, path)
+}
+
+fn order(session: &Session, route: Route) -> Order {
+    Order {
+        session: session.spec.id,
+        route,
+        here: Local::unrestricted(),
+        resume: Resume::No,
+        verify: false,
+        atomic: false,
+        preserve: false,
+        recursive: false,
+        limit: None,
+        auto_release: AutoRelease::Off,
+        grace: 2 * SECOND,
+    }
+}
+
+fn up(session: &Session, from: &std::path::Path, to: &str) -> Order {
+    order(session, Route::Up { from: vec![from.to_owned()], to: to.into() })
+}
+
+impl Rig {
+    async fn start(&self, order: Order) -> Arc<Transfer> {
+        self.engine.transfer(&self.owner, order).await.unwrap()
+    }
+
+    async fn refused(&self, order: Order) -> TransferError {
+        self.engine.transfer(&self.owner, order).await.err().expect("it is refused")
+    }
+
+    async fn over(&self, transfer: &Arc<Transfer>) -> TransferStatus {
+        assert_eq!(self.engine.await_transfer(transfer, HOUR).await, Waited::Over);
+        transfer.status()
+    }
+}
+
+fn transfer_end(transfer: &Transfer) -> Reason {
+    transfer.ending.get().expect("ended").reason
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_ends_by_itself_and_gives_everything_back() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[7; 2500]);
+    let transfer = rig.start(up(&session, &source, "there")).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+    assert_eq!(transfer_end(&transfer), Reason::Completed);
+    assert_eq!(rig.files.get("/home/there"), Some(vec![7; 2500]));
+    assert_eq!((transfer.reached().bytes, transfer.reached().files_done), (2500, 1));
+    assert_eq!((session.life.snapshot().refs, session.transfers.in_use()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn transfers_share_a_service_that_ends_when_nobody_needs_it() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    rig.files.hold();
+    let one = rig.start(up(&session, &source, "one")).await;
+    let two = rig.start(up(&session, &source, "two")).await;
+    assert_eq!((rig.files.mounts(), rig.files.open_services()), (1, 1));
+    rig.pass(55 * SECOND).await;
+    rig.files.go_on();
+    for transfer in [&one, &two] {
+        assert_eq!(rig.over(transfer).await, TransferStatus::Completed);
+    }
+    // Its time begins when the last one has ended, not when it was started.
+    rig.pass(50 * SECOND).await;
+    assert_eq!((rig.files.mounts(), rig.files.open_services()), (1, 1));
+    rig.pass(20 * SECOND).await;
+    assert_eq!((rig.files.mounts(), rig.files.open_services()), (1, 0));
+    let four = rig.start(up(&session, &source, "four")).await;
+    assert_eq!(rig.over(&four).await, TransferStatus::Completed);
+    // One that the server has ended is not used again.
+    rig.files.end_services();
+    let five = rig.start(up(&session, &source, "five")).await;
+    assert_eq!(rig.over(&five).await, TransferStatus::Completed);
+    assert_eq!(rig.files.mounts(), 3);
+    rig.engine.disconnect(&rig.owner, session.spec.id).await.unwrap();
+    assert_eq!(rig.files.open_services(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stands_still_is_given_up_after_a_minute() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    rig.pass(59 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.pass(2 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Failed);
+    assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_without_a_service_refuses_and_is_asked_again() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    rig.files.set_service(false);
+    assert!(matches!(rig.refused(up(&session, &source, "x")).await, TransferError::NoService(_)));
+    assert_eq!((session.life.snapshot().refs, session.transfers.in_use()), (0, 0));
+    rig.files.set_service(true);
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_releases_itself_is_cancelled_when_nobody_looks() {
+    let rig = rig_with(ScriptedHost::new(), |settings| settings.lifecycle_own_grace = 10 * SECOND);
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let releasing = |to| Order { auto_release: AutoRelease::On, ..up(&session, &source, to) };
+    let transfer = rig.start(releasing("one")).await;
+    let watched = rig.start(releasing("two")).await;
+    let observer = rig.engine.observe(Observable::Transfer(&watched));
+    rig.pass(11 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Cancelled);
+    assert_eq!(transfer_end(&transfer), Reason::NeverObserved);
+    assert_eq!(watched.status(), TransferStatus::Running);
+    drop(observer);
+    rig.pass(11 * SECOND).await;
+    assert_eq!(transfer_end(&watched), Reason::UnsubscribeGraceElapsed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_first_ends_it_and_the_others_hear_so() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    let (one, two) =
+        tokio::join!(rig.engine.cancel_transfer(&transfer), rig.engine.cancel_transfer(&transfer));
+    assert_eq!((one, two), (Cancel::Done, Cancel::AlreadyOver));
+    assert_eq!(transfer_end(&transfer), Reason::Cancelled);
+    // The place is free again, and so is the destination.
+    rig.files.go_on();
+    let again = rig.start(up(&session, &source, "x")).await;
+    assert_eq!(rig.over(&again).await, TransferStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_destination_has_one_transfer() {
+    let rig = rig(ScriptedHost::new());
+    let (session, other) = (rig.connect().await, rig.connect().await);
+    let (folder, source) = local(&[1; 5000]);
+    rig.files.put("/home/file", &[2; 100]);
+    rig.files.hold();
+    let _one = rig.start(up(&session, &source, "x")).await;
+    // Also over another session to the same account, and by another name.
+    for order in [up(&session, &source, "x"), up(&other, &source, "/home/x"), up(&other, &source, "~/x")] {
+        let refused = rig.refused(order).await;
+        assert!(matches!(refused, TransferError::Refused(Refusal::Busy(_))), "{refused}");
+    }
+    let down =
+        |to: &str| order(&session, Route::Down { from: vec![b"file".to_vec()], to: folder.path().join(to) });
+    let _two = rig.start(down("got")).await;
+    let refused = rig.refused(down("./got")).await;
+    assert!(matches!(refused, TransferError::Refused(Refusal::Busy(_))), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_a_session_ends_its_transfers() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    let outcome = rig.engine.disconnect(&rig.owner, session.spec.id).await.unwrap();
+    assert_eq!(outcome.transfers_aborted, 1);
+    assert_eq!(
+        (transfer.status(), transfer_end(&transfer)),
+        (TransferStatus::Cancelled, Reason::CascadeDisconnect)
+    );
+    rig.check_left_nothing(&session);
+
+    let session = rig.connect().await;
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    rig.host.lose_connections("gone");
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Failed);
+    let facts = &transfer.ending.get().unwrap().facts;
+    assert_eq!(facts.error.as_ref().unwrap().failure, Failure::ConnectionLost);
+    assert_eq!(transfer_end(&transfer), Reason::ConnectionLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_takes_transfers_with_it() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    assert_eq!(rig.engine.shutdown().await, crate::Drained::Clean);
+    assert_eq!(transfer_end(&transfer), Reason::ServerShutdown);
+    let late = rig.refused(up(&session, &source, "y")).await;
+    assert!(matches!(late, TransferError::Start(StartError::Draining)), "{late}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_transfer_stays_readable_for_its_time() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    rig.over(&transfer).await;
+    rig.pass(299 * SECOND).await;
+    let id = transfer.spec.id;
+    // Looking counts, and the time begins anew.
+    assert!(rig.engine.transfer_of(&rig.owner, id).is_ok());
+    assert!(rig.engine.transfer_of(&Owner::token("x"), id).is_err());
+    rig.pass(290 * SECOND).await;
+    assert!(rig.engine.registries().transfers.entry(id).is_some());
+    rig.pass(20 * SECOND).await;
+    let missing = rig.engine.transfer_of(&rig.owner, id).err();
+    assert!(matches!(missing, Some(Missing::Gone { reason: Reason::Completed, .. })), "{missing:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_counts_what_is_under_way() {
+    let rig = rig_with(ScriptedHost::new(), |settings| settings.max_transfers_per_session = 1);
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "one")).await;
+    let refused = rig.refused(up(&session, &source, "two")).await;
+    assert!(matches!(refused, TransferError::Start(StartError::TooManyTransfers { limit: 1 })), "{refused}");
+    rig.engine.cancel_transfer(&transfer).await;
+    rig.files.go_on();
+    let transfer = rig.start(up(&session, &source, "two")).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+    // A refusal holds no place.
+    let missing = rig.refused(up(&session, std::path::Path::new("/none"), "x")).await;
+    assert!(matches!(missing, TransferError::Refused(Refusal::Local { .. })), "{missing}");
+    assert_eq!((session.life.snapshot().refs, session.transfers.in_use()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_time_that_is_over_fails_it() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[1; 5000]);
+    rig.files.hold();
+    let transfer = rig.start(Order { limit: Some(10 * SECOND), ..up(&session, &source, "x") }).await;
+    rig.pass(9 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.pass(2 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Failed);
+    assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+}
+
+/// Invariant 52, by many rounds: whoever looks while a resumed transfer runs never sees less than it resumed from.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_transfer_never_shows_less_than_it_resumed_from() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(&[3; 20_000]);
+    let mut dice = Dice(0x5eed);
+    for round in 0..1000 {
+        let held = dice.roll(20_000);
+        rig.files.put("/home/x", &vec![3; held as usize]);
+        let transfer = rig.start(Order { resume: Resume::Yes, ..up(&session, &source, "x") }).await;
+        let mut watch = transfer.changes.watch();
+        let mut before = held;
+        loop {
+            let mark = transfer.changes.mark();
+            let reached = transfer.reached();
+            assert!(reached.bytes >= before && reached.resumed_from == held, "{round}: {reached:?} {held}");
+            assert!(reached.bytes <= 20_000, "{round}: {reached:?}");
+            before = reached.bytes;
+            if mark.ended {
+                break;
+            }
+            watch.changed().await;
+        }
+        assert_eq!((before, transfer.status()), (20_000, TransferStatus::Completed), "{round}");
+    }
+}
