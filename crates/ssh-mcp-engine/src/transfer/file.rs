@@ -171,7 +171,7 @@ impl Upload {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(self, remote: &Remote, moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
+    pub async fn run(self, remote: &Remote, mut moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
         let Self { ask, mut source, before, target, plan, hash } = self;
         let total = before.len();
         let from = plan.resumed_from(total);
@@ -193,10 +193,21 @@ impl Upload {
         })?;
         source.seek(SeekFrom::Start(from)).map_err(|cause| local_fault(&ask.local, &cause))?;
         let again = source.try_clone().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let streamed = stream::upload(source, &*file, from, remote.flow(Limit::Write), hash, moved).await;
+        let mut reached = from;
+        let count = |bytes| {
+            reached += bytes;
+            moved(bytes);
+        };
+        let streamed = stream::upload(source, &*file, from, remote.flow(Limit::Write), hash, count).await;
         let hash = match streamed {
             Ok(hash) => hash,
-            Err(StreamError::Remote(error)) => return Err(remote.explained(&target, &error).await),
+            Err(StreamError::Remote(error)) => {
+                let fault = remote.explained(&target, &error).await;
+                // Writes behind the one that failed may have been done; what cannot be cut is left to a later verification.
+                let prefix = Attributes { size: Some(reached), ..Attributes::default() };
+                _ = file.set_attributes(prefix).await;
+                return Err(fault);
+            }
             Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
                 return Err(stream_fault(&ask.local, &error));
             }

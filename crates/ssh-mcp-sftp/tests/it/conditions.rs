@@ -222,6 +222,26 @@ async fn at_every_step(told: &str, fate: Fate, kind: FsErrorKind, then: Then) {
 }
 
 #[tokio::test]
+async fn a_status_at_any_step_is_a_failure_of_its_kind_and_leaves_a_prefix() {
+    for (code, words, kind) in [
+        (2, "No such file", FsErrorKind::NotFound),
+        (3, "Permission denied", FsErrorKind::Denied),
+        (4, "Failure", FsErrorKind::Failed),
+        (4, "", FsErrorKind::Failed),
+        (4, "write: No space left on device", FsErrorKind::NoSpace),
+        (4, "Disk quota exceeded", FsErrorKind::NoSpace),
+        (4, "Read-only file system", FsErrorKind::ReadOnly),
+        (5, "Bad message", FsErrorKind::Protocol),
+        (6, "No connection", FsErrorKind::Gone),
+        (7, "Connection lost", FsErrorKind::Gone),
+        (8, "Operation unsupported", FsErrorKind::Unsupported),
+        (4_000_000_000, "what no draft has", FsErrorKind::Failed),
+    ] {
+        at_every_step(&format!("{code} {words}"), Fate::Status(code, words), kind, Then::Lives).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_answer_is_a_breach_at_any_step() {
     let garbled: [(&str, Garble, Then); 7] = [
         ("another number", |answer| edited(answer, 5, &[0xee; 4]), Then::Dies),
