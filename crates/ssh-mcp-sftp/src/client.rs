@@ -239,9 +239,13 @@ async fn read(
                     }
                 }
             }
-            ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
+            ChannelEvent::Data(..) | ChannelEvent::Started => {}
             ChannelEvent::Refused { .. } => return gone("the server has no SFTP subsystem"),
-            ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } | ChannelEvent::Closed => {
+            // No answer comes behind the end of the output, whether or not the server then closes the channel.
+            ChannelEvent::Eof
+            | ChannelEvent::ExitStatus(_)
+            | ChannelEvent::ExitSignal { .. }
+            | ChannelEvent::Closed => {
                 return gone("the server has ended the file service");
             }
             ChannelEvent::Lost(lost) => return gone(&lost.to_string()),

@@ -13,7 +13,7 @@ use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::fs::{
     Attributes, FsError, FsErrorKind, FsMount, Limits, Links, Open, RemoteFs, Replaced, Synced,
 };
-use ssh_mcp_core::port::ssh::ChannelEvent;
+use ssh_mcp_core::port::ssh::{ChannelEvent, LinkLost};
 use ssh_mcp_engine::transfer::file::{Ask, Download, Fault, Outcome, Refusal, Upload};
 use ssh_mcp_engine::transfer::remote::{Remote, VerifyMethod};
 use ssh_mcp_sftp::Sftp;
@@ -238,6 +238,14 @@ async fn a_status_at_any_step_is_a_failure_of_its_kind_and_leaves_a_prefix() {
         (4_000_000_000, "what no draft has", FsErrorKind::Failed),
     ] {
         at_every_step(&format!("{code} {words}"), Fate::Status(code, words), kind, Then::Lives).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_ends_at_any_step_is_a_lost_connection() {
+    let lost = ChannelEvent::Lost(LinkLost { cause: "reset".to_owned() });
+    for event in [ChannelEvent::Closed, ChannelEvent::ExitStatus(255), ChannelEvent::Eof, lost] {
+        at_every_step(&format!("{event:?}"), Fate::End(event), FsErrorKind::Gone, Then::Dies).await;
     }
 }
 
