@@ -82,7 +82,7 @@ pub enum Failure {
     ConnectionLost,
     /// The server broke the protocol, or lacks what is needed.
     SftpProtocol,
-    /// Nothing moved for too long.
+    /// Nothing moved or was answered for too long.
     Timeout,
     /// Anything else.
     IoError,
@@ -120,6 +120,7 @@ impl From<FsErrorKind> for Failure {
             FsErrorKind::ReadOnly => Self::ReadOnlyFs,
             FsErrorKind::Unsupported | FsErrorKind::Protocol => Self::SftpProtocol,
             FsErrorKind::Gone => Self::ConnectionLost,
+            FsErrorKind::TimedOut => Self::Timeout,
             FsErrorKind::Failed => Self::IoError,
         }
     }

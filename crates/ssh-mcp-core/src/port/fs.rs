@@ -225,6 +225,8 @@ pub enum FsErrorKind {
     Protocol,
     /// The service or the connection has ended.
     Gone,
+    /// It was waited for long enough.
+    TimedOut,
     /// Anything else.
     Failed,
 }

@@ -178,19 +178,21 @@ impl Upload {
         remote.has_room(&target, total - from).await?;
         let content = if plan == Plan::Fresh { Content::Truncate } else { Content::Keep };
         let how = Open::Write { content, permissions: before.mode() & 0o777 };
-        let file = remote.files.open(&target, how).await.map_err(|error| match error.kind {
-            // The file would be made, so it is its directory that is not there.
-            FsErrorKind::NotFound => {
-                Fault { failure: Failure::RemoteDirNotFound, reason: shown_error(&target, &error) }
-            }
-            FsErrorKind::Denied
-            | FsErrorKind::NoSpace
-            | FsErrorKind::ReadOnly
-            | FsErrorKind::Unsupported
-            | FsErrorKind::Protocol
-            | FsErrorKind::Gone
-            | FsErrorKind::Failed => fault(&target, &error),
-        })?;
+        let file =
+            remote.answer(remote.files.open(&target, how)).await.map_err(|error| match error.kind {
+                // The file would be made, so it is its directory that is not there.
+                FsErrorKind::NotFound => {
+                    Fault { failure: Failure::RemoteDirNotFound, reason: shown_error(&target, &error) }
+                }
+                FsErrorKind::Denied
+                | FsErrorKind::NoSpace
+                | FsErrorKind::ReadOnly
+                | FsErrorKind::Unsupported
+                | FsErrorKind::Protocol
+                | FsErrorKind::Gone
+                | FsErrorKind::TimedOut
+                | FsErrorKind::Failed => fault(&target, &error),
+            })?;
         source.seek(SeekFrom::Start(from)).map_err(|cause| local_fault(&ask.local, &cause))?;
         let again = source.try_clone().map_err(|cause| local_fault(&ask.local, &cause))?;
         let mut reached = from;
@@ -205,7 +207,7 @@ impl Upload {
                 let fault = remote.explained(&target, &error).await;
                 // Writes behind the one that failed may have been done; what cannot be cut is left to a later verification.
                 let prefix = Attributes { size: Some(reached), ..Attributes::default() };
-                _ = file.set_attributes(prefix).await;
+                _ = remote.answer(file.set_attributes(prefix)).await;
                 return Err(fault);
             }
             Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
@@ -213,7 +215,7 @@ impl Upload {
             }
         };
         if ask.verify {
-            file.sync().await.map_err(|error| fault(&target, &error))?;
+            remote.answer(file.sync()).await.map_err(|error| fault(&target, &error))?;
         }
         if ask.preserve {
             let same = Attributes {
@@ -221,16 +223,15 @@ impl Upload {
                 mode: Some(before.mode() & 0o7777),
                 times: Some((seconds(before.accessed()), seconds(before.modified()))),
             };
-            file.set_attributes(same).await.map_err(|error| fault(&target, &error))?;
+            remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
         }
-        file.close().await.map_err(|error| fault(&target, &error))?;
+        remote.answer(file.close()).await.map_err(|error| fault(&target, &error))?;
         let after = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?;
         let source_changed = after.len() != total || after.modified().ok() != before.modified().ok();
         let verified = remote.verify(&target, hash, source_changed).await?;
         let not_atomic = target != ask.remote
             && remote
-                .files
-                .replace(&target, &ask.remote)
+                .answer(remote.files.replace(&target, &ask.remote))
                 .await
                 .map_err(|error| fault(&ask.remote, &error))?
                 == Replaced::InTwoSteps;
@@ -246,12 +247,13 @@ impl Download {
     pub async fn prepare(remote: &Remote, mut ask: Ask) -> Result<Self, Refusal> {
         let unseen = |error| Refusal::Remote { path: shown(&ask.remote), error };
         // What it is before it is opened: opening a pipe would wait for its other end.
-        let there = remote.files.attributes(&ask.remote, Links::Follow).await.map_err(unseen)?;
+        let there =
+            remote.answer(remote.files.attributes(&ask.remote, Links::Follow)).await.map_err(unseen)?;
         if there.kind().is_some_and(|kind| kind != Kind::File) {
             return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
         }
-        let source = remote.files.open(&ask.remote, Open::Read).await.map_err(unseen)?;
-        let before = source.attributes().await.map_err(unseen)?;
+        let source = remote.answer(remote.files.open(&ask.remote, Open::Read)).await.map_err(unseen)?;
+        let before = remote.answer(source.attributes()).await.map_err(unseen)?;
         let total = before.size.unwrap_or(0);
 
         let name = ask.remote.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
@@ -323,7 +325,7 @@ impl Download {
             StreamError::Remote(error) => fault(&ask.remote, &error),
             StreamError::Local(_) | StreamError::Stalled(_) => stream_fault(&target, &error),
         })?;
-        let after = source.attributes().await.map_err(|error| fault(&ask.remote, &error))?;
+        let after = remote.answer(source.attributes()).await.map_err(|error| fault(&ask.remote, &error))?;
         let changed = |now: Attributes| {
             now.size != before.size || now.times.map(|(_, at)| at) != before.times.map(|(_, at)| at)
         };

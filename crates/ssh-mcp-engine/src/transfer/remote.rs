@@ -16,6 +16,7 @@ use ssh_mcp_core::{
         fs::{Attributes, FsError, FsErrorKind, Links, Open, RemoteFs},
     },
 };
+use tokio::time::timeout;
 
 use super::{
     file::{Fault, Refusal, blocking, local},
@@ -33,7 +34,7 @@ pub struct Remote {
     pub chunk: Option<u32>,
     /// Requests under way, where the operator says so.
     pub depth: Option<usize>,
-    /// Nothing moves for so long: the transfer is given up.
+    /// Nothing moves, or nothing is answered, for so long: the transfer is given up.
     pub patience: Duration,
 }
 
@@ -81,9 +82,20 @@ impl Remote {
         Flow { chunk, depth, patience: self.patience }
     }
 
+    /// The answer to a request, if the server gives one at all.
+    pub(super) async fn answer<T>(
+        &self,
+        asked: BoxFuture<'static, Result<T, FsError>>,
+    ) -> Result<T, FsError> {
+        timeout(self.patience, asked).await.unwrap_or_else(|_| {
+            let cause = format!("no answer for {} s", self.patience.as_secs());
+            Err(FsError { kind: FsErrorKind::TimedOut, cause })
+        })
+    }
+
     /// What is at a path, if anything.
     pub(super) async fn look(&self, path: &[u8]) -> Result<Option<Attributes>, Refusal> {
-        match self.files.attributes(path, Links::Follow).await {
+        match self.answer(self.files.attributes(path, Links::Follow)).await {
             Ok(attributes) => Ok(Some(attributes)),
             Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
             Err(error) => Err(Refusal::Remote { path: shown(path), error }),
@@ -95,13 +107,16 @@ impl Remote {
         if let Some(hash) = self.hasher.sha256(path, len).await {
             return Ok((hash, VerifyMethod::Exec));
         }
-        let file = self.files.open(path, Open::Read).await?;
-        let size = file.attributes().await?.size.unwrap_or(0);
+        let file = self.answer(self.files.open(path, Open::Read)).await?;
+        let size = self.answer(file.attributes()).await?.size.unwrap_or(0);
         let flow = self.flow(Limit::Read);
         match stream::read_back(&*file, len.unwrap_or(size).min(size), flow).await {
             Ok(hash) => Ok((hash.finalize().into(), VerifyMethod::Sftp)),
             Err(StreamError::Remote(error)) => Err(error),
-            Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
+            Err(error @ StreamError::Stalled(_)) => {
+                Err(FsError { kind: FsErrorKind::TimedOut, cause: error.to_string() })
+            }
+            Err(error @ StreamError::Local(_)) => {
                 Err(FsError { kind: FsErrorKind::Failed, cause: error.to_string() })
             }
         }
@@ -152,7 +167,7 @@ impl Remote {
     /// Fails at once where the server says that there is no room for so many bytes.
     pub(super) async fn has_room(&self, path: &[u8], bytes: u64) -> Result<(), Fault> {
         // A server that cannot say lets the writes say it.
-        let Ok(Some(space)) = self.files.space(parent(path)).await else { return Ok(()) };
+        let Ok(Some(space)) = self.answer(self.files.space(parent(path))).await else { return Ok(()) };
         if space.read_only {
             let reason = format!("{}: the file system is read-only", shown(path));
             return Err(Fault { failure: Failure::ReadOnlyFs, reason });
@@ -168,7 +183,7 @@ impl Remote {
     /// A failed write, with what the file system says where the server only says that it failed.
     pub(super) async fn explained(&self, path: &[u8], error: &FsError) -> Fault {
         if error.kind == FsErrorKind::Failed
-            && let Ok(Some(space)) = self.files.space(parent(path)).await
+            && let Ok(Some(space)) = self.answer(self.files.space(parent(path))).await
             && space.free < u64::from(self.flow(Limit::Write).chunk)
         {
             return Fault { failure: Failure::DiskFull, reason: shown_error(path, error) };

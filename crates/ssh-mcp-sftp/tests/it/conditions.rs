@@ -212,7 +212,11 @@ async fn at_every_step(told: &str, fate: Fate, kind: FsErrorKind, then: Then) {
         for &(step, nth, phase) in steps {
             let told = format!("{told} at {step:?} {nth}, {way:?}");
             let sides = Sides::new(way, pattern(4 * CHUNK + 1));
-            let ended = sides.go(Behaviour::upset(step, nth, fate.clone()), sides.ask()).await;
+            let mut remote = remote(&sides.there, Behaviour::upset(step, nth, fate.clone())).await;
+            if kind == FsErrorKind::TimedOut {
+                remote.patience = Duration::from_millis(200);
+            }
+            let ended = sides.go_on(&remote, sides.ask()).await;
             assert_eq!(ended, end(phase, kind, then), "{told}");
             let asked = sides.there.seen().into_iter().filter(|seen| *seen == step).count();
             assert!(asked > nth, "{told}: it was not asked for");
@@ -247,6 +251,12 @@ async fn a_service_that_ends_at_any_step_is_a_lost_connection() {
     for event in [ChannelEvent::Closed, ChannelEvent::ExitStatus(255), ChannelEvent::Eof, lost] {
         at_every_step(&format!("{event:?}"), Fate::End(event), FsErrorKind::Gone, Then::Dies).await;
     }
+}
+
+// In real time: a paused clock stands still while the thread of the file waits.
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_at_any_step() {
+    at_every_step("silence", Fate::Silence, FsErrorKind::TimedOut, Then::Lives).await;
 }
 
 #[tokio::test]
