@@ -566,3 +566,19 @@ async fn a_listing_is_complete_however_few_names_come_at_a_time() {
         assert_eq!(listed, names, "{names_at_once} at a time");
     }
 }
+
+#[tokio::test]
+async fn more_data_than_was_asked_for_is_a_breach_and_is_not_written() {
+    // As long as it says, and one byte longer than the question.
+    let longer: Garble = |answer| {
+        let data = [&answer[13..], b"x"].concat();
+        packet(number(answer), (103, string(&data)))
+    };
+    for nth in [0, 2, 4] {
+        let sides = Sides::new(Way::Down, pattern(4 * CHUNK + 1));
+        let behaviour = Behaviour::upset(Step::Read, nth, Fate::Garbled(longer));
+        let ended = sides.go(behaviour, Ask { verify: false, ..sides.ask() }).await;
+        assert_eq!(ended, End::Failed(Failure::SftpProtocol), "{nth}");
+        sides.completes("longer").await;
+    }
+}
