@@ -4,6 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -580,5 +581,20 @@ async fn more_data_than_was_asked_for_is_a_breach_and_is_not_written() {
         let ended = sides.go(behaviour, Ask { verify: false, ..sides.ask() }).await;
         assert_eq!(ended, End::Failed(Failure::SftpProtocol), "{nth}");
         sides.completes("longer").await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_counted_behind_the_end_of_a_download() {
+    for fate in [Fate::Status(4, "Failure"), Fate::End(ChannelEvent::Closed)] {
+        let sides = Sides::new(Way::Down, pattern(4 * CHUNK + 1));
+        let remote = remote(&sides.there, Behaviour::upset(Step::Read, 4, fate)).await;
+        let download = Download::prepare(&remote, sides.ask()).await.unwrap();
+        let counted = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&counted);
+        let count = move |bytes| _ = counter.fetch_add(bytes, Ordering::Relaxed);
+        within(download.run(&remote, count)).await.unwrap_err();
+        assert_eq!(Arc::strong_count(&counted), 1, "the thread of the file goes on");
+        assert_eq!(counted.load(Ordering::Relaxed), sides.arrived().len() as u64);
     }
 }
