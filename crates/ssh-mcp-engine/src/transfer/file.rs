@@ -254,7 +254,10 @@ impl Download {
         }
         let source = remote.answer(remote.files.open(&ask.remote, Open::Read)).await.map_err(unseen)?;
         let before = remote.answer(source.attributes()).await.map_err(unseen)?;
-        let total = before.size.unwrap_or(0);
+        let total = before.size.ok_or_else(|| {
+            let cause = "the server does not say how long the file is".to_owned();
+            unseen(FsError { kind: FsErrorKind::Unsupported, cause })
+        })?;
 
         let name = ask.remote.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
         let (named, atomic) = (ask.local.clone(), ask.atomic);

@@ -108,7 +108,8 @@ impl Remote {
             return Ok((hash, VerifyMethod::Exec));
         }
         let file = self.answer(self.files.open(path, Open::Read)).await?;
-        let size = self.answer(file.attributes()).await?.size.unwrap_or(0);
+        // Where the server does not say, its end is found by reading.
+        let size = self.answer(file.attributes()).await?.size.unwrap_or(u64::MAX);
         let flow = self.flow(Limit::Read);
         match stream::read_back(&*file, len.unwrap_or(size).min(size), flow).await {
             Ok(hash) => Ok((hash.finalize().into(), VerifyMethod::Sftp)),

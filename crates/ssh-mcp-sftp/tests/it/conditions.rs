@@ -598,3 +598,17 @@ async fn nothing_is_written_or_counted_behind_the_end_of_a_download() {
         assert_eq!(counted.load(Ordering::Relaxed), sides.arrived().len() as u64);
     }
 }
+
+#[tokio::test]
+async fn a_file_of_unknown_length_is_not_taken_for_an_empty_one() {
+    let go = async |way| {
+        let sides = Sides::new(way, pattern(4 * CHUNK + 1));
+        (
+            sides.go(Behaviour { says_sizes: false, ..Behaviour::default() }, sides.ask()).await,
+            sides.arrived(),
+        )
+    };
+    assert_eq!(go(Way::Down).await, (End::Refused(FsErrorKind::Unsupported), Vec::new()));
+    // A hash needs no length: what is read back is read to its end.
+    assert_eq!(go(Way::Up).await, (DONE, pattern(4 * CHUNK + 1)));
+}

@@ -38,6 +38,8 @@ pub(crate) struct Behaviour {
     pub(crate) most_read: usize,
     /// A listing gives at most so many names at a time.
     pub(crate) names_at_once: usize,
+    /// Whether attributes have a size, which they need not.
+    pub(crate) says_sizes: bool,
     /// Which of [`ALL`] it knows.
     pub(crate) extensions: &'static [&'static str],
     /// What `limits@openssh.com` says: message, read, write, handles. Nothing longer is put up with.
@@ -116,6 +118,7 @@ impl Default for Behaviour {
             pieces: usize::MAX,
             most_read: usize::MAX,
             names_at_once: usize::MAX,
+            says_sizes: true,
             extensions: ALL,
             limits: [256 * 1024, 255 * 1024, 255 * 1024, 0],
             upset: None,
@@ -472,8 +475,11 @@ impl Line {
             return Ok((105, [&4_u32.to_be_bytes()[..], &0o040_755_u32.to_be_bytes()].concat()));
         }
         let file = disk.files.get(path).ok_or(MISSING)?;
-        let mut said = 0xd_u32.to_be_bytes().to_vec();
-        said.put_u64(file.content.len() as u64);
+        let mut said = vec![0, 0, 0, 0xc];
+        if self.behaviour.says_sizes {
+            said[3] |= 1;
+            said.put_u64(file.content.len() as u64);
+        }
         said.put_u32(0o100_000 | file.mode);
         said.put_u32(file.times.0);
         said.put_u32(file.times.1);
