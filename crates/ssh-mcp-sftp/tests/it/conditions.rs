@@ -20,7 +20,9 @@ use ssh_mcp_engine::transfer::remote::{Remote, VerifyMethod};
 use ssh_mcp_sftp::Sftp;
 
 use crate::openssh::pattern;
-use crate::scripted::{ALL, Behaviour, Fate, Garble, Order, ScriptedFiles, Step, Upset, packet, string};
+use crate::scripted::{
+    ALL, ALWAYS, Behaviour, Fate, Garble, Order, ScriptedFiles, Step, Upset, packet, string,
+};
 use crate::transfers::NoProgram;
 
 /// Where uploads go and downloads come from.
@@ -565,6 +567,24 @@ async fn a_listing_is_complete_however_few_names_come_at_a_time() {
             }
         }
         assert_eq!(listed, names, "{names_at_once} at a time");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_nothing_without_end_is_a_breach() {
+    let nothing: Garble = |answer| packet(number(answer), (104, vec![0; 4]));
+    let only_itself: Garble = |answer| {
+        let entry = [string(b"."), string(b""), vec![0; 4]].concat();
+        packet(number(answer), (104, [&[0, 0, 0, 1], &entry[..]].concat()))
+    };
+    for said in [nothing, only_itself] {
+        let there = ScriptedFiles::new();
+        let files =
+            mount(&there, Behaviour::upset(Step::Readdir, ALWAYS, Fate::Garbled(said))).await.unwrap();
+        let mut dir = files.open_dir(b"/d").await.unwrap();
+        assert_eq!(kind(within(dir.next()).await), FsErrorKind::Protocol);
+        let asked = there.seen().into_iter().filter(|step| *step == Step::Readdir).count();
+        assert!(asked <= 4, "{asked} times");
     }
 }
 

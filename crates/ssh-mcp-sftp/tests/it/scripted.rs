@@ -56,13 +56,15 @@ pub(crate) enum Order {
     Any,
 }
 
-/// What goes wrong at the `nth` request of a kind, the first being 0.
+/// What goes wrong at the `nth` request of a kind, the first being 0, or at [`ALWAYS`].
 #[derive(Debug, Clone)]
 pub(crate) struct Upset {
     pub(crate) step: Step,
     pub(crate) nth: usize,
     pub(crate) fate: Fate,
 }
+
+pub(crate) const ALWAYS: usize = usize::MAX;
 
 /// What becomes of a request.
 #[derive(Debug, Clone)]
@@ -269,7 +271,8 @@ impl Line {
         let nth = self.seen.iter().filter(|before| **before == step).count();
         self.seen.push(step);
         self.disk().seen.push(step);
-        let upset = self.behaviour.upset.clone().filter(|upset| upset.step == step && upset.nth == nth);
+        let is_now = |upset: &Upset| upset.step == step && (upset.nth == nth || upset.nth == ALWAYS);
+        let upset = self.behaviour.upset.clone().filter(is_now);
         let answer = match upset.map(|upset| upset.fate) {
             None => self.answer(step, id, body),
             Some(Fate::Status(code, words)) => packet(id, status(code, words)),
