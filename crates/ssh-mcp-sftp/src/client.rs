@@ -110,6 +110,13 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // What has been asked may outlive it, and the task that would answer ends here.
+        self.shared.end(gone("the file service was given up"));
+    }
+}
+
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -456,6 +456,7 @@ async fn a_greeting_that_is_not_answered_can_be_given_up() {
     let there = ScriptedFiles::new();
     let mounting = Sftp.mount(there.channel(Behaviour::upset(Step::Init, 0, Fate::Silence)));
     assert!(tokio::time::timeout(Duration::from_secs(60), mounting).await.is_err());
+    // The task that was ended goes when it is next seen to.
     tokio::task::yield_now().await;
     assert_eq!((there.seen(), there.channels()), (vec![Step::Init], 0));
 }
@@ -631,4 +632,16 @@ async fn a_file_of_unknown_length_is_not_taken_for_an_empty_one() {
     assert_eq!(go(Way::Down).await, (End::Refused(FsErrorKind::Unsupported), Vec::new()));
     // A hash needs no length: what is read back is read to its end.
     assert_eq!(go(Way::Up).await, (DONE, pattern(4 * CHUNK + 1)));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_when_the_service_is_dropped() {
+    let there = ScriptedFiles::new();
+    let files = mount(&there, Behaviour::upset(Step::Stat, 0, Fate::Silence)).await.unwrap();
+    let asked = files.attributes(b"/d", Links::Follow);
+    drop(files);
+    assert_eq!(kind(within(asked).await), FsErrorKind::Gone);
+    // The task that was ended goes when it is next seen to.
+    tokio::task::yield_now().await;
+    assert_eq!(there.channels(), 0);
 }
