@@ -410,6 +410,9 @@ async fn nothing_longer_than_the_server_takes_is_sent() {
         ([256 * 1024, 5, 7, 0], None, 5, 7),
         ([256 * 1024, 1 << 40, 1 << 40, 0], None, 255 * 1024, 255 * 1024),
         ([256 * 1024, 0, 0, 0], None, 255 * 1024, 255 * 1024),
+        // It minds the length of a message alone, and what stands around the data counts.
+        ([34_000, 0, 0, 0], None, 34_000 - 1024, 34_000 - 1024),
+        ([34_000, 1 << 20, 255 * 1024, 0], None, 34_000 - 1024, 34_000 - 1024),
         // It knows the question, and not the answer.
         ([256 * 1024, 32 * 1024, 32 * 1024, 0], refused, 32 * 1024, 32 * 1024),
     ] {
