@@ -321,7 +321,7 @@ fn length() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn files_arrive_whole_however_the_server_answers(
@@ -364,6 +364,34 @@ async fn a_transfer_that_fails_has_closed_what_it_opened() {
             // Requests are served in their order: whatever was to be closed is, by the time of this answer.
             within(remote.files.real_path(b".")).await.unwrap();
             assert_eq!(sides.there.handles(), 0, "{step:?} {nth}, {way:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing() {
+    let denied = (Fate::Status(3, "Permission denied"), FsErrorKind::Denied);
+    let closed = (Fate::End(ChannelEvent::Closed), FsErrorKind::Gone);
+    let silent = (Fate::Silence, FsErrorKind::TimedOut);
+    let steps = [(Step::Open, 0, 1), (Step::Fstat, 0, 1), (Step::Read, 0, 0), (Step::Read, 1, 1)];
+    for (fate, kind) in [denied, closed, silent] {
+        for (way, (step, up, down)) in
+            [Way::Up, Way::Down].into_iter().flat_map(|way| steps.map(|step| (way, step)))
+        {
+            let nth = if way == Way::Up { up } else { down };
+            let sides = Sides::new(way, pattern(4 * CHUNK));
+            let held = &sides.content[..CHUNK + 1];
+            match way {
+                Way::Up => sides.there.put(PART, held),
+                Way::Down => fs::write(sides.folder.path().join(".here.ssh-mcp-part"), held).unwrap(),
+            }
+            let mut remote = remote(&sides.there, Behaviour::upset(step, nth, fate.clone())).await;
+            if kind == FsErrorKind::TimedOut {
+                remote.patience = Duration::from_millis(200);
+            }
+            let ended = sides.go_on(&remote, Ask { resume: Resume::Yes, ..sides.ask() }).await;
+            assert_eq!(ended, End::Refused(kind), "{step:?} {nth}, {way:?}");
+            assert_eq!(sides.arrived(), held, "{step:?} {nth}, {way:?}");
         }
     }
 }
