@@ -110,6 +110,13 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // What has been asked may outlive it, and the task that would answer ends here.
+        self.shared.end(gone("the file service was given up"));
+    }
+}
+
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -239,9 +246,13 @@ async fn read(
                     }
                 }
             }
-            ChannelEvent::Data(..) | ChannelEvent::Started | ChannelEvent::Eof => {}
+            ChannelEvent::Data(..) | ChannelEvent::Started => {}
             ChannelEvent::Refused { .. } => return gone("the server has no SFTP subsystem"),
-            ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } | ChannelEvent::Closed => {
+            // No answer comes behind the end of the output, whether or not the server then closes the channel.
+            ChannelEvent::Eof
+            | ChannelEvent::ExitStatus(_)
+            | ChannelEvent::ExitSignal { .. }
+            | ChannelEvent::Closed => {
                 return gone("the server has ended the file service");
             }
             ChannelEvent::Lost(lost) => return gone(&lost.to_string()),

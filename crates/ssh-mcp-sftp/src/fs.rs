@@ -31,8 +31,11 @@ pub(crate) struct Files {
 /// What every server takes, where it does not say more.
 const USUAL: Limits = Limits { read: 32 * 1024, write: 32 * 1024 };
 
-/// More than this is not asked for: OpenSSH's messages are at most 256 KiB, with what stands around the data.
-const MOST: u64 = 255 * 1024;
+/// More than this is not asked for: OpenSSH's messages are at most 256 KiB.
+const MOST: u64 = 256 * 1024 - AROUND;
+
+/// Bytes of a message that OpenSSH keeps for what stands around the data.
+const AROUND: u64 = 1024;
 
 const FSYNC: &[u8] = b"fsync@openssh.com";
 const LIMITS: &[u8] = b"limits@openssh.com";
@@ -216,7 +219,9 @@ impl RemoteFile for File {
                 return Ok(Vec::new());
             }
             let Answer::Data(pieces) = answer else { return Err(refusal(answer)) };
-            Ok(pieces)
+            // Whatever is behind the end is asked for on its own, and would be there twice.
+            let got: usize = pieces.iter().map(Bytes::len).sum();
+            if got > len as usize { Err(unexpected()) } else { Ok(pieces) }
         })
     }
 
@@ -255,18 +260,19 @@ struct Dir(Handle);
 impl RemoteDir for Dir {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, FsError>> {
         Box::pin(async move {
-            loop {
+            // The two that are left out may come one at a time; who still has nothing then would be asked for ever.
+            for _ in 0..3 {
                 let answer = self.0.ask(request::READDIR, |ask| ask).answer().await?;
                 if is_end(&answer) {
                     return Ok(Vec::new());
                 }
                 let Answer::Names(mut entries) = answer else { return Err(refusal(answer)) };
                 entries.retain(|entry| entry.name != b"." && entry.name != b"..");
-                // An empty answer is the end; one that had but these two is not.
                 if !entries.is_empty() {
                     return Ok(entries);
                 }
             }
+            Err(unexpected())
         })
     }
 }
@@ -300,12 +306,13 @@ fn is_end(answer: &Answer) -> bool {
 fn limits(answer: Answer) -> Limits {
     let Answer::Extended(mut bytes) = answer else { return USUAL };
     let mut next = || bytes.try_get_u64().ok();
-    let (_longest, read, write) = (next(), next(), next());
+    let (longest, read, write) = (next(), next(), next());
     // 0 is "as much as you like".
+    let any = |most: u64| if most == 0 { u64::MAX } else { most };
+    let fits = MOST.min(any(longest.unwrap_or(0)).saturating_sub(AROUND));
     let held = |said: Option<u64>, usual: u32| match said {
         None => usual,
-        Some(0) => u32::try_from(MOST).unwrap_or(usual),
-        Some(most) => u32::try_from(most.min(MOST)).unwrap_or(usual),
+        Some(most) => u32::try_from(any(most).min(fits)).unwrap_or(usual),
     };
     Limits { read: held(read, USUAL.read), write: held(write, USUAL.write) }
 }

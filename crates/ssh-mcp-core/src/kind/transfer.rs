@@ -83,7 +83,7 @@ pub enum Failure {
     ConnectionLost,
     /// The server broke the protocol, or lacks what is needed.
     SftpProtocol,
-    /// Nothing moved for too long.
+    /// Nothing moved or was answered for too long.
     Timeout,
     /// Anything else.
     IoError,
@@ -121,6 +121,7 @@ impl From<FsErrorKind> for Failure {
             FsErrorKind::ReadOnly => Self::ReadOnlyFs,
             FsErrorKind::Unsupported | FsErrorKind::Protocol => Self::SftpProtocol,
             FsErrorKind::Gone => Self::ConnectionLost,
+            FsErrorKind::TimedOut => Self::Timeout,
             FsErrorKind::Failed => Self::IoError,
         }
     }

@@ -13,6 +13,8 @@ use super::{BoxFuture, ssh::Channel};
 /// Makes file systems out of channels on which nothing runs yet.
 pub trait FsMount: Send + Sync {
     /// Starts the server's file service on a channel and agrees on a version with it.
+    ///
+    /// It waits as long as the server takes; dropping the future closes the channel.
     fn mount(&self, channel: Channel) -> BoxFuture<'static, Result<Arc<dyn RemoteFs>, FsError>>;
 }
 
@@ -225,6 +227,8 @@ pub enum FsErrorKind {
     Protocol,
     /// The service or the connection has ended.
     Gone,
+    /// It was waited for long enough.
+    TimedOut,
     /// Anything else.
     Failed,
 }

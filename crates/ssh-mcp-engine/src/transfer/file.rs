@@ -209,7 +209,7 @@ impl Upload {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(self, sides: &Sides, moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
+    pub async fn run(self, sides: &Sides, mut moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
         let remote = &sides.there;
         let Self { ask, mut source, before, target, plan, hash, same, claim: _claim } = self;
         let total = before.size;
@@ -223,41 +223,53 @@ impl Upload {
         }
         let content = if plan == Plan::Fresh { Content::Truncate } else { Content::Keep };
         let how = Open::Write { content, permissions: before.mode & 0o777 };
-        let file = remote.files.open(&target, how).await.map_err(|error| match error.kind {
-            // The file would be made, so it is its directory that is not there.
-            FsErrorKind::NotFound => {
-                Fault { failure: Failure::RemoteDirNotFound, reason: shown_error(&target, &error) }
-            }
-            FsErrorKind::Denied
-            | FsErrorKind::NoSpace
-            | FsErrorKind::ReadOnly
-            | FsErrorKind::Unsupported
-            | FsErrorKind::Protocol
-            | FsErrorKind::Gone
-            | FsErrorKind::Failed => fault(&target, &error),
-        })?;
+        let file =
+            remote.answer(remote.files.open(&target, how)).await.map_err(|error| match error.kind {
+                // The file would be made, so it is its directory that is not there.
+                FsErrorKind::NotFound => {
+                    Fault { failure: Failure::RemoteDirNotFound, reason: shown_error(&target, &error) }
+                }
+                FsErrorKind::Denied
+                | FsErrorKind::NoSpace
+                | FsErrorKind::ReadOnly
+                | FsErrorKind::Unsupported
+                | FsErrorKind::Protocol
+                | FsErrorKind::Gone
+                | FsErrorKind::TimedOut
+                | FsErrorKind::Failed => fault(&target, &error),
+            })?;
         source.seek(SeekFrom::Start(from)).map_err(|cause| local_fault(&ask.local, &cause))?;
         let again = source.try_clone().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let streamed =
-            stream::upload(source, &*file, (from, total), remote.flow(Limit::Write), hash, moved).await;
-        let hash = match streamed {
+        let mut reached = from;
+        let count = |bytes| {
+            reached += bytes;
+            moved(bytes);
+        };
+        let flow = remote.flow(Limit::Write);
+        let hash = match stream::upload(source, &*file, (from, total), flow, hash, count).await {
             Ok(hash) => hash,
-            Err(StreamError::Remote(error)) => return Err(remote.explained(&target, &error).await),
+            Err(StreamError::Remote(error)) => {
+                let fault = remote.explained(&target, &error).await;
+                // Writes behind the one that failed may have been done; what cannot be cut is left to a later verification.
+                let prefix = Attributes { size: Some(reached), ..Attributes::default() };
+                _ = remote.answer(file.set_attributes(prefix)).await;
+                return Err(fault);
+            }
             Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
                 return Err(stream_fault(&ask.local, &error));
             }
         };
         if ask.verify {
-            file.sync().await.map_err(|error| fault(&target, &error))?;
+            remote.answer(file.sync()).await.map_err(|error| fault(&target, &error))?;
         }
         if ask.preserve {
             let times = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?.accessed();
             let modified = u32::try_from(before.modified.as_secs()).unwrap_or(u32::MAX);
             let same =
                 Attributes { size: None, mode: Some(before.mode), times: Some((seconds(times), modified)) };
-            file.set_attributes(same).await.map_err(|error| fault(&target, &error))?;
+            remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
         }
-        file.close().await.map_err(|error| fault(&target, &error))?;
+        remote.answer(file.close()).await.map_err(|error| fault(&target, &error))?;
         let after = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?;
         let source_changed = after.len() != total || since_epoch(after.modified()) != before.modified;
         let verified = remote.verify(&target, (hash, total), source_changed).await?;
@@ -271,7 +283,8 @@ async fn take_place(remote: &Remote, half: &[u8], place: &[u8]) -> Result<bool, 
     if half == place {
         return Ok(false);
     }
-    let replaced = remote.files.replace(half, place).await.map_err(|error| fault(place, &error))?;
+    let replaced =
+        remote.answer(remote.files.replace(half, place)).await.map_err(|error| fault(place, &error))?;
     Ok(replaced == Replaced::InTwoSteps)
 }
 
@@ -285,14 +298,18 @@ impl Download {
         let unseen = |error| Refusal::Remote { path: shown(&ask.remote), error };
         if ask.destination == Destination::Named {
             // What it is before it is opened: opening a pipe would wait for its other end.
-            let there = remote.files.attributes(&ask.remote, Links::Follow).await.map_err(unseen)?;
+            let there =
+                remote.answer(remote.files.attributes(&ask.remote, Links::Follow)).await.map_err(unseen)?;
             if there.kind().is_some_and(|kind| kind != Kind::File) {
                 return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
             }
         }
-        let source = remote.files.open(&ask.remote, Open::Read).await.map_err(unseen)?;
-        let before = source.attributes().await.map_err(unseen)?;
-        let total = before.size.unwrap_or(0);
+        let source = remote.answer(remote.files.open(&ask.remote, Open::Read)).await.map_err(unseen)?;
+        let before = remote.answer(source.attributes()).await.map_err(unseen)?;
+        let total = before.size.ok_or_else(|| {
+            let cause = "the server does not say how long the file is".to_owned();
+            unseen(FsError { kind: FsErrorKind::Unsupported, cause })
+        })?;
 
         let name = last_name(&ask.remote).to_vec();
         let (here, claims, named) = (sides.here.clone(), sides.claims.clone(), ask.local.clone());
@@ -372,7 +389,7 @@ impl Download {
             StreamError::Remote(error) => fault(&ask.remote, &error),
             StreamError::Local(_) | StreamError::Stalled(_) => stream_fault(&target, &error),
         })?;
-        let after = source.attributes().await.map_err(|error| fault(&ask.remote, &error))?;
+        let after = remote.answer(source.attributes()).await.map_err(|error| fault(&ask.remote, &error))?;
         let changed = |now: Attributes| {
             now.size != before.size || now.times.map(|(_, at)| at) != before.times.map(|(_, at)| at)
         };

@@ -19,6 +19,8 @@ use ssh_mcp_core::{
 
 pub use ssh_mcp_core::kind::transfer::VerifyMethod;
 
+use tokio::time::timeout;
+
 use super::{
     file::{Fault, Refusal, blocking, local},
     local::Made,
@@ -36,7 +38,7 @@ pub struct Remote {
     pub chunk: Option<u32>,
     /// Requests under way, where the operator says so.
     pub depth: Option<usize>,
-    /// Nothing moves for so long: the transfer is given up.
+    /// Nothing moves, or nothing is answered, for so long: the transfer is given up.
     pub patience: Duration,
 }
 
@@ -74,9 +76,17 @@ impl Remote {
         Flow { chunk, depth, patience: self.patience }
     }
 
+    /// The answer to a request, if the server gives one at all.
+    pub(super) async fn answer<T>(&self, asked: BoxFuture<'_, Result<T, FsError>>) -> Result<T, FsError> {
+        timeout(self.patience, asked).await.unwrap_or_else(|_| {
+            let cause = format!("no answer for {} s", self.patience.as_secs());
+            Err(FsError { kind: FsErrorKind::TimedOut, cause })
+        })
+    }
+
     /// What is at a path, if anything.
     pub(super) async fn look(&self, path: &[u8]) -> Result<Option<Attributes>, Refusal> {
-        match self.files.attributes(path, Links::Follow).await {
+        match self.answer(self.files.attributes(path, Links::Follow)).await {
             Ok(attributes) => Ok(Some(attributes)),
             Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
             Err(error) => Err(Refusal::Remote { path: shown(path), error }),
@@ -91,16 +101,19 @@ impl Remote {
         if self.hasher.sha256(path, range).await == Some(ours) {
             return Ok(Some(VerifyMethod::Exec));
         }
-        let file = self.files.open(path, Open::Read).await?;
+        let file = self.answer(self.files.open(path, Open::Read)).await?;
         let len = match range {
             Range::First(len) => len,
-            // As long as it is, so that bytes too many are noticed.
-            Range::Whole(_) => file.attributes().await?.size.unwrap_or(u64::MAX),
+            // As long as it is, so that bytes too many are noticed; where the server does not say, its end is found by reading.
+            Range::Whole(_) => self.answer(file.attributes()).await?.size.unwrap_or(u64::MAX),
         };
         match stream::read_back(&*file, len, self.flow(Limit::Read)).await {
             Ok(hash) => Ok((<[u8; 32]>::from(hash.finalize()) == ours).then_some(VerifyMethod::Sftp)),
             Err(StreamError::Remote(error)) => Err(error),
-            Err(error @ (StreamError::Local(_) | StreamError::Stalled(_))) => {
+            Err(error @ StreamError::Stalled(_)) => {
+                Err(FsError { kind: FsErrorKind::TimedOut, cause: error.to_string() })
+            }
+            Err(error @ StreamError::Local(_)) => {
                 Err(FsError { kind: FsErrorKind::Failed, cause: error.to_string() })
             }
         }
@@ -145,7 +158,7 @@ impl Remote {
 
     /// What the refusal to make a directory means: one that is there is as good.
     pub(super) async fn made_before(&self, path: &[u8], error: &FsError) -> Result<Made, Fault> {
-        match self.files.attributes(path, Links::Follow).await {
+        match self.answer(self.files.attributes(path, Links::Follow)).await {
             Ok(there) if there.kind() == Some(Kind::Directory) => Ok(Made::Before),
             Ok(_) | Err(_) => Err(fault(path, error)),
         }
@@ -154,7 +167,7 @@ impl Remote {
     /// Fails at once where the server says that there is no room for so many bytes.
     pub(super) async fn has_room(&self, path: &[u8], bytes: u64) -> Result<(), Fault> {
         // A server that cannot say lets the writes say it.
-        let Ok(Some(space)) = self.files.space(parent(path)).await else { return Ok(()) };
+        let Ok(Some(space)) = self.answer(self.files.space(parent(path))).await else { return Ok(()) };
         if space.read_only {
             let reason = format!("{}: the file system is read-only", shown(path));
             return Err(Fault { failure: Failure::ReadOnlyFs, reason });
@@ -170,7 +183,7 @@ impl Remote {
     /// A failed write, with what the file system says where the server only says that it failed.
     pub(super) async fn explained(&self, path: &[u8], error: &FsError) -> Fault {
         if error.kind == FsErrorKind::Failed
-            && let Ok(Some(space)) = self.files.space(parent(path)).await
+            && let Ok(Some(space)) = self.answer(self.files.space(parent(path))).await
             && space.free < u64::from(self.flow(Limit::Write).chunk)
         {
             return Fault { failure: Failure::DiskFull, reason: shown_error(path, error) };

@@ -311,11 +311,10 @@ impl Order {
 
     /// Looks at both sides. The paths are those an answer shows.
     async fn prepare(&self, sides: &Sides) -> Result<(Work, String, String), Refusal> {
-        let files = &sides.there.files;
         let pattern = self.pattern();
         match &self.route {
             Route::Up { from, to } => {
-                let to = absolute(&**files, to).await?;
+                let to = absolute(&sides.there, to).await?;
                 if let ([from], false) = (from.as_slice(), self.recursive) {
                     let ask = pattern.asking(from.clone(), to, Destination::Named);
                     let upload = Upload::prepare(sides, ask).await?;
@@ -329,7 +328,7 @@ impl Order {
             Route::Down { from, to } => {
                 let mut sources = Vec::with_capacity(from.len());
                 for source in from {
-                    sources.push(absolute(&**files, source).await?);
+                    sources.push(absolute(&sides.there, source).await?);
                 }
                 let remote = joined(sources.iter().map(|source| shown(source)));
                 if let ([source], false) = (sources.as_slice(), self.recursive) {
@@ -350,14 +349,14 @@ fn joined(paths: impl Iterator<Item = String>) -> String {
 }
 
 /// A path of the far side from its root: what is relative, and `~`, begin at the login directory.
-async fn absolute(files: &dyn RemoteFs, path: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn absolute(remote: &Remote, path: &[u8]) -> Result<Vec<u8>, Refusal> {
     let below = match path {
         [b'/', ..] => return Ok(path.to_vec()),
         b"~" | b"." | b"" => b"",
         [b'~', b'/', below @ ..] | [b'.', b'/', below @ ..] => below,
         below => below,
     };
-    let login = files.real_path(b".").await;
+    let login = remote.answer(remote.files.real_path(b".")).await;
     let login = login.map_err(|error| Refusal::Remote { path: ".".to_owned(), error })?;
     let login = login.strip_suffix(b"/").unwrap_or(&login);
     Ok(match below {

@@ -110,15 +110,23 @@ pub async fn download(
     let (fetched, pieces) = mpsc::channel(AHEAD);
     let writing = spawn_blocking(move || write_behind(target, pieces, hash, flush, moved));
     let mut fetch = Fetch::new(source, (from, end), flow);
-    while let Some(pieces) = fetch.next().await? {
+    let ended = loop {
+        let pieces = match fetch.next().await {
+            Ok(Some(pieces)) => pieces,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
         let taken = timeout(flow.patience, fetched.send(pieces)).await;
         if taken.map_err(|_| StreamError::Stalled(flow.patience))?.is_err() {
             // The thread has ended early, and its result says why.
-            break;
+            break Ok(());
         }
-    }
+    };
     drop(fetched);
-    Ok((fetch.reached, joined(writing).await?))
+    // Also where no more comes: what goes on from here must not meet a thread that still writes.
+    let written = joined(writing).await;
+    ended?;
+    Ok((fetch.reached, written?))
 }
 
 /// The hash of a file's first `len` bytes, fetched for nothing else.

@@ -15,7 +15,7 @@ use std::{
 
 use ssh_mcp_core::{
     kind::transfer::{self, Failure, Fault, Outcome, Progress},
-    port::fs::{Attributes, FsError, FsErrorKind, Kind, Links, RemoteFs},
+    port::fs::{Attributes, FsError, FsErrorKind, Kind, Links},
     registry::Direction,
 };
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use super::{
     file::{Ask, Destination, Download, Refusal, Sides, Upload, blocking, last_name, path},
     local::{Local, Made},
-    remote::{Limit, fault, shown},
+    remote::{Limit, Remote, fault, shown},
 };
 
 /// Everything that is to be transferred.
@@ -133,16 +133,17 @@ impl Tree {
         let (here, named) = (sides.here.clone(), to.clone());
         let is = blocking(move || here.find(&named)).await?.map(|there| there.kind);
         tree.destination_below(&sides.here, &to, is, several, recursive).await?;
-        let files = &sides.there.files;
+        let remote = &sides.there;
         for source in sources {
             let unseen = |error| Refusal::Remote { path: shown(&source), error };
-            let there = files.attributes(&source, Links::Follow).await.map_err(unseen)?;
+            let there =
+                remote.answer(remote.files.attributes(&source, Links::Follow)).await.map_err(unseen)?;
             let target = path(place(to.as_os_str().as_bytes(), is, last_part(&source), several));
             match there.kind() {
                 Some(Kind::File) | None => tree.add(target, source, there.size.unwrap_or(0), None),
                 Some(Kind::Directory) if recursive => {
-                    let real = files.real_path(&source).await.map_err(unseen)?;
-                    tree.walk_there(files, (source, there), target, real).await?;
+                    let real = remote.answer(remote.files.real_path(&source)).await.map_err(unseen)?;
+                    tree.walk_there(remote, (source, there), target, real).await?;
                 }
                 Some(Kind::Directory | Kind::Link | Kind::Other) => {
                     return Err(Refusal::RemoteNotFile(shown(&source)));
@@ -380,13 +381,13 @@ impl Tree {
     /// A directory of the far side. `real` is its path without links.
     async fn walk_there(
         &mut self,
-        files: &Arc<dyn RemoteFs>,
+        remote: &Remote,
         (from, is): (Vec<u8>, Attributes),
         to: PathBuf,
         real: Vec<u8>,
     ) -> Result<(), Refusal> {
         let mut entered = HashSet::from([real.clone()]);
-        let mut open = vec![self.open_there(files, (from, is), to, real).await?];
+        let mut open = vec![self.open_there(remote, (from, is), to, real).await?];
         while let Some((folder, entries, at)) = open.last_mut() {
             let Some((name, mut is)) = entries.pop() else {
                 open.pop();
@@ -402,7 +403,7 @@ impl Tree {
             let mut real = [at.real.as_slice(), b"/", &name].concat();
             let is_link = is.kind() == Some(Kind::Link);
             if is_link || is.kind().is_none() {
-                match files.attributes(&source, Links::Follow).await {
+                match remote.answer(remote.files.attributes(&source, Links::Follow)).await {
                     Ok(there) => is = there,
                     Err(error) => {
                         let Fault { failure, reason } = fault(&source, &error);
@@ -418,7 +419,7 @@ impl Tree {
                 }
                 Some(Kind::Directory) => {
                     if is_link {
-                        match files.real_path(&source).await {
+                        match remote.answer(remote.files.real_path(&source)).await {
                             Ok(path) => real = path,
                             Err(error) => {
                                 self.failures.push(fault(&source, &error));
@@ -429,7 +430,7 @@ impl Tree {
                     if !entered.insert(real.clone()) && is_link {
                         continue;
                     }
-                    match self.open_there(files, (source, is), target, real).await {
+                    match self.open_there(remote, (source, is), target, real).await {
                         Ok(level) => open.push(level),
                         Err(refusal) => self.failures.push(refusal.into()),
                     }
@@ -444,16 +445,16 @@ impl Tree {
 
     async fn open_there(
         &mut self,
-        files: &Arc<dyn RemoteFs>,
+        remote: &Remote,
         (from, is): (Vec<u8>, Attributes),
         to: PathBuf,
         real: Vec<u8>,
     ) -> Result<RemoteLevel, Refusal> {
         let unseen = |error| Refusal::Remote { path: shown(&from), error };
-        let mut directory = files.open_dir(&from).await.map_err(unseen)?;
+        let mut directory = remote.answer(remote.files.open_dir(&from)).await.map_err(unseen)?;
         let mut entries = Vec::new();
         loop {
-            let some = directory.next().await.map_err(unseen)?;
+            let some = remote.answer(directory.next()).await.map_err(unseen)?;
             if some.is_empty() {
                 break;
             }
@@ -550,7 +551,7 @@ impl Pattern {
                     let make = |folder: &Folder| sides.there.files.make_dir(&folder.there, mode(folder));
                     let asked: Vec<_> = some.iter().map(make).collect();
                     for (folder, asked) in some.iter().zip(asked) {
-                        made.push(match asked.await {
+                        made.push(match sides.there.answer(asked).await {
                             Ok(()) => Ok(Made::New),
                             Err(error) => sides.there.made_before(&folder.there, &error).await,
                         });
@@ -579,7 +580,8 @@ impl Pattern {
             };
             let kept = match self.way {
                 Direction::Upload => {
-                    let kept = sides.there.files.set_attributes(&folder.there, same).await;
+                    let kept =
+                        sides.there.answer(sides.there.files.set_attributes(&folder.there, same)).await;
                     kept.map_err(|error| fault(&folder.there, &error))
                 }
                 Direction::Download => {

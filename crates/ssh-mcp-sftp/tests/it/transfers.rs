@@ -34,7 +34,7 @@ impl RemoteHash for Program {
 }
 
 /// A host without such a program.
-struct NoProgram;
+pub(crate) struct NoProgram;
 
 impl RemoteHash for NoProgram {
     fn sha256(&self, _path: &[u8], _range: Range) -> BoxFuture<'static, Option<[u8; 32]>> {
