@@ -401,6 +401,46 @@ pub fn hash_of(output: &[u8]) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
+#[cfg(ssh_mcp_loom)]
+mod loom {
+    //! Stories of a transfer's progress under every interleaving; the number is that of `docs/lifecycle.md` part 6.
+
+    use std::sync::Arc;
+
+    use ::loom::thread;
+
+    use super::Progress;
+
+    /// 52: who watches a resumed transfer from its start never sees fewer bytes than it resumed from, nor a step back.
+    #[test]
+    fn a_resumed_transfer_shows_no_less_than_it_resumed_from() {
+        ::loom::model(|| {
+            let progress = Arc::new(Progress::from(10));
+            let moving = Arc::clone(&progress);
+            let mover = thread::spawn(move || {
+                moving.add(3);
+                // A further file of the same transfer, of which some is there already.
+                moving.resume(5);
+                moving.add(2);
+            });
+            let mut before = progress.read();
+            assert!(before.bytes >= before.resumed_from && before.resumed_from >= 10, "{before:?}");
+            for _ in 0..2 {
+                let now = progress.read();
+                assert!(now.bytes >= now.resumed_from, "{now:?}");
+                assert!(
+                    now.bytes >= before.bytes && now.resumed_from >= before.resumed_from,
+                    "{now:?} {before:?}"
+                );
+                before = now;
+            }
+            mover.join().unwrap();
+            assert_eq!((progress.read().bytes, progress.read().resumed_from), (20, 15));
+        });
+    }
+}
+
+#[cfg(test)]
 #[cfg(not(ssh_mcp_loom))]
 mod tests {
     use std::{io::Write, process::Command};
