@@ -53,6 +53,10 @@ const PATHS: &[(&[&str], &str)] = &[
         "Programs that ask or draw: ssh_shell_open, ssh_shell_write with wait_secs or then ssh_shell_wait_for, \
          ssh_shell_close.",
     ),
+    (
+        &["ssh_upload", "ssh_download", "ssh_transfer_progress"],
+        "Files: ssh_upload, ssh_download, then ssh_transfer_progress wait=true; not by commands.",
+    ),
     (&["ssh_run"], "Last choice: ssh_run connects anew for one command (200 to 2000 ms more)."),
 ];
 
@@ -103,9 +107,17 @@ mod tests {
 
     #[test]
     fn they_name_only_what_is_listed() {
-        for toolsets in
-            ["all", "core", "read_only", "connection", "exec", "shell", "sub", "all,-ssh_disconnect_agent"]
-        {
+        for toolsets in [
+            "all",
+            "core",
+            "read_only",
+            "connection",
+            "exec",
+            "shell",
+            "transfer",
+            "sub",
+            "all,-ssh_disconnect_agent",
+        ] {
             let text = under(toolsets);
             let words: Vec<String> = toolsets.split(',').map(str::to_owned).collect();
             let catalogue = Catalogue::new(Arc::new(Settings { toolsets: words, ..Settings::default() }));
