@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmcp::model::JsonObject;
 use serde_json::Value;
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId},
+    id::{CommandId, SessionId, ShellId, TransferId},
     target_names, text,
 };
 
@@ -123,7 +123,11 @@ impl Subject {
             let id: ShellId = self.shell.as_ref()?.parse().ok()?;
             Some(registries.shells.entry(id)?.spec.target.clone())
         };
-        let target = session().or_else(command).or_else(shell);
+        let transfer = || {
+            let id: TransferId = self.transfer.as_ref()?.parse().ok()?;
+            Some(registries.transfers.entry(id)?.spec.target.clone())
+        };
+        let target = session().or_else(command).or_else(shell).or_else(transfer);
         let known = target
             .and_then(|target| target.split_once('@').map(|(user, host)| (host.to_owned(), user.to_owned())));
         known.or_else(|| self.place.clone())
