@@ -17,6 +17,7 @@
 #[path = "../it/client.rs"]
 mod client;
 mod config;
+mod files;
 mod push;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
@@ -78,6 +79,7 @@ fn main() {
             config::resolve();
             config::judge();
         }
+        files::measure(&run).await;
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),
             ("push crowd", push::crowd),
@@ -114,8 +116,13 @@ fn server(max_sessions: Option<u32>) -> OpenSshd {
 }
 
 async fn stdio(server: &OpenSshd) -> McpClient {
+    stdio_saying(server, "error").await
+}
+
+/// The product, with this much in its log.
+async fn stdio_saying(server: &OpenSshd, level: &str) -> McpClient {
     let client =
-        McpClient::spawn(Era::LEGACY_2025_11, &binary("ssh-mcp-stdio"), &[], &[("RUST_LOG", "error")]).await;
+        McpClient::spawn(Era::LEGACY_2025_11, &binary("ssh-mcp-stdio"), &[], &[("RUST_LOG", level)]).await;
     fs::create_dir_all(client.home().join(".ssh")).unwrap();
     fs::write(client.home().join(".ssh/known_hosts"), server.known_hosts()).unwrap();
     client
