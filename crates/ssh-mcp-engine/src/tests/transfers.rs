@@ -115,6 +115,22 @@ async fn one_that_stands_still_is_given_up_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_waits_behind_others_on_a_slow_line_is_not_given_up() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    for _ in 0..10 {
+        rig.pass(30 * SECOND).await;
+        rig.files.beat();
+    }
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.files.go_on();
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_without_a_service_refuses_and_is_asked_again() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;

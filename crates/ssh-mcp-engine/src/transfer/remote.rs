@@ -19,8 +19,6 @@ use ssh_mcp_core::{
 
 pub use ssh_mcp_core::kind::transfer::VerifyMethod;
 
-use tokio::time::timeout;
-
 use super::{
     file::{Fault, Refusal, blocking, local},
     local::Made,
@@ -78,7 +76,7 @@ impl Remote {
 
     /// The answer to a request, if the server gives one at all.
     pub(super) async fn answer<T>(&self, asked: BoxFuture<'_, Result<T, FsError>>) -> Result<T, FsError> {
-        timeout(self.patience, asked).await.unwrap_or_else(|_| {
+        stream::patient(self.patience, || self.files.pulse(), asked).await.unwrap_or_else(|| {
             let cause = format!("no answer for {} s", self.patience.as_secs());
             Err(FsError { kind: FsErrorKind::TimedOut, cause })
         })

@@ -9,6 +9,7 @@ use std::{
     fs::File,
     future::Future,
     io::{self, Read, Write},
+    pin::pin,
     time::Duration,
 };
 
@@ -29,6 +30,25 @@ pub struct Flow {
     pub depth: usize,
     /// Nothing moves for so long: it is given up.
     pub patience: Duration,
+}
+
+/// What is waited for; none once for the patience neither that nor anything else of the service has moved.
+///
+/// Files share a line: on a slow one, what is asked last waits behind all that others have under way.
+pub(super) async fn patient<T>(
+    patience: Duration,
+    pulse: impl Fn() -> u64,
+    awaited: impl Future<Output = T>,
+) -> Option<T> {
+    let mut awaited = pin!(awaited);
+    loop {
+        let before = pulse();
+        match timeout(patience, &mut awaited).await {
+            Ok(value) => return Some(value),
+            Err(_) if pulse() == before => return None,
+            Err(_) => {}
+        }
+    }
 }
 
 /// A SHA-256 over what passes; a resumed transfer begins with that of the prefix.
@@ -83,7 +103,8 @@ pub async fn upload(
                 chunk = chunks.recv(), if has_more && under_way.len() < flow.depth => Ok(Step::Read(chunk)),
             }
         };
-        match timeout(flow.patience, step).await.map_err(|_| StreamError::Stalled(flow.patience))?? {
+        let step = patient(flow.patience, || to.pulse(), step).await;
+        match step.ok_or(StreamError::Stalled(flow.patience))?? {
             Step::Moved(((), len)) => moved(len),
             Step::Read(Some(chunk)) => {
                 let len = chunk.len() as u64;
@@ -116,6 +137,7 @@ pub async fn download(
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
+        // The disk here, which has nothing to do with the service.
         let taken = timeout(flow.patience, fetched.send(pieces)).await;
         if taken.map_err(|_| StreamError::Stalled(flow.patience))?.is_err() {
             // The thread has ended early, and its result says why.
@@ -165,8 +187,9 @@ impl<'a> Fetch<'a> {
         if self.under_way.is_empty() {
             return Ok(None);
         }
-        let step = timeout(self.flow.patience, first(&mut self.under_way)).await;
-        let (pieces, len) = step.map_err(|_| StreamError::Stalled(self.flow.patience))??;
+        let pulse = || self.source.pulse();
+        let step = patient(self.flow.patience, pulse, first(&mut self.under_way)).await;
+        let (pieces, len) = step.ok_or(StreamError::Stalled(self.flow.patience))??;
         let got: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if got == 0 {
             // The file ends here; what was asked for behind it does not exist.
@@ -349,6 +372,10 @@ mod tests {
 
         fn sync(&self) -> BoxFuture<'static, Result<Synced, FsError>> {
             Box::pin(async { Ok(Synced::Unsupported) })
+        }
+
+        fn pulse(&self) -> u64 {
+            0
         }
 
         fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), FsError>> {
