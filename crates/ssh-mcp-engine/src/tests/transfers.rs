@@ -115,6 +115,23 @@ async fn one_that_stands_still_is_given_up_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tree_that_stands_still_is_given_up_after_a_minute_however_many_files_are_left() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in 0..100 {
+        std::fs::write(folder.path().join(format!("{name}")), "content").unwrap();
+    }
+    rig.files.hold();
+    let transfer = rig.start(Order { recursive: true, ..up(&session, folder.path(), "there") }).await;
+    rig.pass(59 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.pass(2 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Failed);
+    assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_waits_behind_others_on_a_slow_line_is_not_given_up() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;

@@ -156,6 +156,9 @@ impl Remote {
 
     /// What the refusal to make a directory means: one that is there is as good.
     pub(super) async fn made_before(&self, path: &[u8], error: &FsError) -> Result<Made, Fault> {
+        if matches!(error.kind, FsErrorKind::Gone | FsErrorKind::TimedOut) {
+            return Err(fault(path, error));
+        }
         match self.answer(self.files.attributes(path, Links::Follow)).await {
             Ok(there) if there.kind() == Some(Kind::Directory) => Ok(Made::Before),
             Ok(_) | Err(_) => Err(fault(path, error)),

@@ -76,6 +76,9 @@ const MOST: usize = 1_000_000;
 /// Files whose failure is told one by one.
 pub(super) const TOLD: usize = 20;
 
+/// Requests about directories under way.
+const AT_ONCE: usize = 64;
+
 /// Permission bits without which the owner could not fill a directory.
 const FILL: u32 = 0o700;
 
@@ -164,11 +167,18 @@ impl Tree {
         }
         let mut made = Vec::with_capacity(folders.len());
         for folder in pattern.make_folders(&sides, &folders).await {
-            // What was to go into one that could not be made fails by itself.
-            made.push(folder.unwrap_or_else(|failure| {
-                end.fail(failure, &progress);
-                Made::Before
-            }));
+            match folder {
+                Ok(folder) => made.push(folder),
+                Err(failure) => {
+                    let ends_all = ends_all(failure.failure);
+                    end.fail(failure, &progress);
+                    if ends_all {
+                        return end;
+                    }
+                    // What was to go into it fails by itself.
+                    made.push(Made::Before);
+                }
+            }
         }
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));
@@ -201,10 +211,9 @@ impl Tree {
                             end.outcome.merge(outcome);
                         }
                         Err(failure) => {
-                            let lost = failure.failure == Failure::ConnectionLost;
+                            let ends_all = ends_all(failure.failure);
                             end.fail(failure, &progress);
-                            if lost {
-                                // And with the connection everything else.
+                            if ends_all {
                                 return end;
                             }
                         }
@@ -234,6 +243,18 @@ impl Tree {
 
     fn fail(&mut self, failure: Failure, reason: String) {
         self.failures.push(Fault { failure, reason });
+    }
+
+    /// What cannot be looked at is recorded, unless whatever comes behind it could not be either.
+    fn missed(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let is_there = |kind| !matches!(kind, FsErrorKind::Gone | FsErrorKind::TimedOut);
+        match refusal {
+            Refusal::Remote { path, error } if !is_there(error.kind) => Err(Refusal::Remote { path, error }),
+            refusal => {
+                self.failures.push(refusal.into());
+                Ok(())
+            }
+        }
     }
 
     fn has_room(&self, at: &str) -> Result<(), Refusal> {
@@ -406,8 +427,7 @@ impl Tree {
                 match remote.answer(remote.files.attributes(&source, Links::Follow)).await {
                     Ok(there) => is = there,
                     Err(error) => {
-                        let Fault { failure, reason } = fault(&source, &error);
-                        self.fail(failure, reason);
+                        self.missed(Refusal::Remote { path: shown(&source), error })?;
                         continue;
                     }
                 }
@@ -422,7 +442,7 @@ impl Tree {
                         match remote.answer(remote.files.real_path(&source)).await {
                             Ok(path) => real = path,
                             Err(error) => {
-                                self.failures.push(fault(&source, &error));
+                                self.missed(Refusal::Remote { path: shown(&source), error })?;
                                 continue;
                             }
                         }
@@ -432,7 +452,7 @@ impl Tree {
                     }
                     match self.open_there(remote, (source, is), target, real).await {
                         Ok(level) => open.push(level),
-                        Err(refusal) => self.failures.push(refusal.into()),
+                        Err(refusal) => self.missed(refusal)?,
                     }
                 }
                 Some(Kind::Link | Kind::Other) => {
@@ -547,14 +567,19 @@ impl Pattern {
             Direction::Upload => {
                 let mut made = Vec::with_capacity(folders.len());
                 // Requests are answered in the order they are sent, so those of parents come first.
-                for some in folders.chunks(64) {
+                for some in folders.chunks(AT_ONCE) {
                     let make = |folder: &Folder| sides.there.files.make_dir(&folder.there, mode(folder));
                     let asked: Vec<_> = some.iter().map(make).collect();
                     for (folder, asked) in some.iter().zip(asked) {
-                        made.push(match sides.there.answer(asked).await {
+                        let folder = match sides.there.answer(asked).await {
                             Ok(()) => Ok(Made::New),
                             Err(error) => sides.there.made_before(&folder.there, &error).await,
-                        });
+                        };
+                        let ends_all = folder.as_ref().is_err_and(|fault| ends_all(fault.failure));
+                        made.push(folder);
+                        if ends_all {
+                            return made;
+                        }
                     }
                 }
                 made
@@ -572,25 +597,38 @@ impl Pattern {
 
     /// Gives directories the source's permissions and times, the inner ones first.
     async fn finish_folders(self, sides: &Sides, folders: &[Folder], end: &mut TreeEnd, progress: &Progress) {
-        for folder in folders.iter().rev().filter(|folder| folder.attributes.times.is_some()) {
-            let same = Attributes {
-                size: None,
-                mode: folder.attributes.mode.map(|mode| mode & 0o7777),
-                times: folder.attributes.times,
-            };
-            let kept = match self.way {
+        let same = |folder: &Folder| Attributes {
+            size: None,
+            mode: folder.attributes.mode.map(|mode| mode & 0o7777),
+            times: folder.attributes.times,
+        };
+        let sources: Vec<_> =
+            folders.iter().rev().filter(|folder| folder.attributes.times.is_some()).collect();
+        for some in sources.chunks(AT_ONCE) {
+            match self.way {
                 Direction::Upload => {
-                    let kept =
-                        sides.there.answer(sides.there.files.set_attributes(&folder.there, same)).await;
-                    kept.map_err(|error| fault(&folder.there, &error))
+                    let keep =
+                        |folder: &&Folder| sides.there.files.set_attributes(&folder.there, same(folder));
+                    let asked: Vec<_> = some.iter().map(keep).collect();
+                    for (folder, asked) in some.iter().zip(asked) {
+                        let Err(error) = sides.there.answer(asked).await else { continue };
+                        let failure = fault(&folder.there, &error);
+                        let ends_all = ends_all(failure.failure);
+                        end.fail(failure, progress);
+                        if ends_all {
+                            return;
+                        }
+                    }
                 }
                 Direction::Download => {
-                    let (here, at) = (sides.here.clone(), folder.here.clone());
-                    blocking(move || here.keep(&at, &same)).await.map_err(Fault::from)
+                    let here = sides.here.clone();
+                    let wanted: Vec<_> =
+                        some.iter().map(|folder| (folder.here.clone(), same(folder))).collect();
+                    let keep = move |(folder, same): &(PathBuf, Attributes)| here.keep(folder, same).err();
+                    let failures: Vec<Refusal> =
+                        blocking(move || wanted.iter().filter_map(keep).collect()).await;
+                    failures.into_iter().for_each(|failure| end.fail(failure.into(), progress));
                 }
-            };
-            if let Err(failure) = kept {
-                end.fail(failure, progress);
             }
         }
     }
@@ -623,6 +661,11 @@ impl TreeEnd {
             self.failures.push(failure);
         }
     }
+}
+
+/// Whether what one file failed of is what all that are left would fail of, each after its own patience.
+fn ends_all(failure: Failure) -> bool {
+    matches!(failure, Failure::ConnectionLost | Failure::Timeout)
 }
 
 /// Where a source goes: `several` go below the destination whatever it is.
