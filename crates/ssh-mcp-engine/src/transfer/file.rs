@@ -12,6 +12,7 @@ use std::{
         fs::PermissionsExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -348,9 +349,10 @@ impl Download {
         let opened = blocking(move || {
             let mut into = here.write(&at, truncate, mode)?;
             into.seek(SeekFrom::Start(held)).map_err(|cause| local(&at, cause))?;
-            Ok::<_, Refusal>(into)
+            // Whoever asked may go away meanwhile; until here the destination is taken.
+            Ok::<_, Refusal>((into, claim))
         });
-        let into = opened.await?;
+        let (into, claim) = opened.await?;
         Ok(Self { ask, source, before, total, target, into, plan, hash, same, claim })
     }
 
@@ -373,17 +375,28 @@ impl Download {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(self, sides: &Sides, moved: impl FnMut(u64) + Send + 'static) -> Result<Outcome, Fault> {
+    pub async fn run(
+        self,
+        sides: &Sides,
+        mut moved: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Outcome, Fault> {
         let remote = &sides.there;
         let from = self.resumed_from();
-        let Self { ask, source, before, total, target, into, plan, hash, same, claim: _claim } = self;
+        let Self { ask, source, before, total, target, into, plan, hash, same, claim } = self;
+        // The threads that write outlive this future where it is dropped; as long as they do, nobody else writes there.
+        let claim = Arc::new(claim);
         if plan == Plan::Complete && !ask.preserve {
-            take_place_here(sides, target, ask.local).await?;
+            take_place_here(sides, target, ask.local, claim).await?;
             return Ok(Outcome { verified: same, ..Outcome::default() });
         }
         let ours = into.try_clone().map_err(|cause| local_fault(&target, &cause))?;
         let flow = remote.flow(Limit::Read);
         let flush = if ask.destination == Destination::Named { Flush::Now } else { Flush::Later };
+        let writing = Arc::clone(&claim);
+        let moved = move |bytes| {
+            let _writing = &writing;
+            moved(bytes);
+        };
         let streamed = stream::download(&*source, into, (from, total), flow, hash, flush, moved).await;
         let (reached, hash) = streamed.map_err(|error| match error {
             StreamError::Remote(error) => fault(&ask.remote, &error),
@@ -398,17 +411,26 @@ impl Download {
             keep(&ours, &before).map_err(|cause| local_fault(&target, &cause))?;
         }
         let verified = remote.verify(&ask.remote, (hash, total), source_changed).await?;
-        take_place_here(sides, target, ask.local).await?;
+        take_place_here(sides, target, ask.local, claim).await?;
         Ok(Outcome { verified, source_changed, not_atomic: false })
     }
 }
 
-async fn take_place_here(sides: &Sides, half: PathBuf, place: PathBuf) -> Result<(), Fault> {
+async fn take_place_here(
+    sides: &Sides,
+    half: PathBuf,
+    place: PathBuf,
+    claim: Arc<Claim>,
+) -> Result<(), Fault> {
     if half == place {
         return Ok(());
     }
     let here = sides.here.clone();
-    blocking(move || here.rename(&half, &place)).await.map_err(Fault::from)
+    let renamed = blocking(move || {
+        let _claim = claim;
+        here.rename(&half, &place)
+    });
+    renamed.await.map_err(Fault::from)
 }
 
 /// What was refused in the midst of a transfer has failed.

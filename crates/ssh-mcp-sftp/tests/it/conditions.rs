@@ -417,6 +417,34 @@ async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing()
 }
 
 #[tokio::test]
+async fn a_destination_is_taken_as_long_as_a_thread_writes_to_it() {
+    let sides = Sides::new(Way::Down, pattern(10_000));
+    let both = with(&remote(&sides.there, Behaviour::default()).await);
+    let download = Download::prepare(&both, sides.ask()).await.unwrap();
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let (go_on, stuck) = std::sync::mpsc::channel::<()>();
+    let told = Arc::clone(&begun);
+    let moved = move |_| {
+        told.notify_one();
+        // Until the other end is gone.
+        _ = stuck.recv();
+    };
+    tokio::select! {
+        ended = download.run(&both, moved) => panic!("{ended:?}"),
+        () = begun.notified() => {}
+    }
+    let refused = Download::prepare(&both, sides.ask()).await.err();
+    assert!(matches!(refused, Some(Refusal::Busy(_))), "{refused:?}");
+    drop(go_on);
+    within(async {
+        while Download::prepare(&both, sides.ask()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn short_reads_are_continued_in_any_order() {
     for most_read in [1, 7, CHUNK - 1] {
         let sides = Sides::new(Way::Down, pattern(3 * CHUNK + 7));
