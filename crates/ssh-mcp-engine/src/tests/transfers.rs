@@ -197,6 +197,28 @@ async fn whoever_is_first_ends_it_and_the_others_hear_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_hears_that_a_tree_has_ended_finds_every_destination_free() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in 0..20 {
+        std::fs::write(folder.path().join(format!("{name}")), "content").unwrap();
+    }
+    rig.files.hold();
+    let transfer = rig.start(Order { recursive: true, ..up(&session, folder.path(), "there") }).await;
+    rig.pass(SECOND).await;
+    assert_eq!(rig.engine.written.lock().len(), 16);
+    // In a task of its own, which runs before those that are told to end with the tree.
+    let engine = Arc::clone(&rig.engine);
+    let mut caller = tokio::task::JoinSet::new();
+    caller.spawn(async move {
+        engine.cancel_transfer(&transfer).await;
+        engine.written.lock().len()
+    });
+    assert_eq!(caller.join_next().await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_destination_has_one_transfer() {
     let rig = rig(ScriptedHost::new());
     let (session, other) = (rig.connect().await, rig.connect().await);

@@ -1,6 +1,7 @@
 //! Transfers as callers see them: started, watched, ended.
 
 use std::{
+    future::Future,
     path::PathBuf,
     pin::pin,
     sync::{
@@ -32,7 +33,7 @@ use super::{
     file::{Destination, Download, Refusal, Sides, Upload, blocking},
     local::Local,
     remote::{Range, Remote, RemoteHash, shown},
-    tree::{Pattern, Tree, TreeEnd},
+    tree::{Pattern, Tree, TreeEnd, UnderWay},
 };
 use crate::{Cancel, Clock, Engine, Missing, Observable, StartError, Waited, command, session::while_open};
 
@@ -419,21 +420,36 @@ impl Running {
             bytes = self.transfer.spec.total,
             "transfer started"
         );
+        // What moves the bytes is gone behind this, and with it whatever it held, before anybody hears of the end.
+        let mut under_way = UnderWay::new();
+        let end = self.until_the_end(work.run(sides, pattern, &self.transfer.progress, &mut under_way)).await;
+        under_way.shutdown().await;
+        // Somebody may win at this very moment; its reason follows at once.
+        if end.is_some() && self.transfer.life.close() == Close::Lost {
+            while self.transfer.stop_reason().is_none() {
+                self.transfer.stopped.notified().await;
+            }
+        }
+        self.settle(end);
+    }
+
+    /// How it ended by itself; none if somebody ends it.
+    async fn until_the_end(&self, moving: impl Future<Output = TreeEnd>) -> Option<TreeEnd> {
         let deadline = self.limit.map(|limit| self.transfer.spec.started.saturating_add(limit));
-        let mut moving = pin!(work.run(sides, pattern, Arc::clone(&self.transfer.progress)));
+        let mut moving = pin!(moving);
         let mut seen = self.transfer.progress.read();
-        let end = loop {
+        loop {
             let now = self.clock.now();
             let next = (now + STEP).min(deadline.unwrap_or(Duration::MAX));
             tokio::select! {
                 biased;
-                () = self.transfer.stopped.notified() => break None,
-                end = &mut moving => break Some(end),
+                () = self.transfer.stopped.notified() => return None,
+                end = &mut moving => return Some(end),
                 () = self.clock.sleep_until(next) => {}
             }
             let now = self.clock.now();
             if deadline.is_some_and(|deadline| now >= deadline) {
-                break Some(TreeEnd::timed_out(self.limit.unwrap_or_default()));
+                return Some(TreeEnd::timed_out(self.limit.unwrap_or_default()));
             }
             let reached = self.transfer.progress.read();
             self.transfer.rate.lock().note(now, reached.moved());
@@ -443,14 +459,7 @@ impl Running {
                 self.session.active.touch(now);
                 self.transfer.changes.record(());
             }
-        };
-        // Somebody may win at this very moment; its reason follows at once.
-        if end.is_some() && self.transfer.life.close() == Close::Lost {
-            while self.transfer.stop_reason().is_none() {
-                self.transfer.stopped.notified().await;
-            }
         }
-        self.settle(end);
     }
 
     /// Records the end, wakes who waits, gives session and place back.
@@ -493,14 +502,20 @@ impl Running {
 }
 
 impl Work {
-    async fn run(self, sides: Sides, pattern: Pattern, progress: Arc<Progress>) -> TreeEnd {
-        let counting = Arc::clone(&progress);
+    async fn run(
+        self,
+        sides: Sides,
+        pattern: Pattern,
+        progress: &Arc<Progress>,
+        under_way: &mut UnderWay,
+    ) -> TreeEnd {
+        let counting = Arc::clone(progress);
         let moved = move |bytes| counting.add(bytes);
         let done = match self {
             Self::Up(upload) => upload.run(&sides, moved).await,
             Self::Down(download) => download.run(&sides, moved).await,
-            Self::Many(tree) => return tree.run(sides, pattern, progress).await,
+            Self::Many(tree) => return tree.run(sides, pattern, progress, under_way).await,
         };
-        TreeEnd::of_one(done, &progress)
+        TreeEnd::of_one(done, progress)
     }
 }

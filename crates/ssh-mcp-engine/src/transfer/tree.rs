@@ -56,6 +56,9 @@ struct Item {
     folder: Option<usize>,
 }
 
+/// Files that move: how much of the line each takes, and how it ended.
+pub(super) type UnderWay = JoinSet<(u64, Result<Outcome, Fault>)>;
+
 /// How a tree ended.
 pub(super) struct TreeEnd {
     /// Of the files that arrived, together.
@@ -156,13 +159,19 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Moves everything; `progress` is told of all of it.
-    pub(super) async fn run(self, sides: Sides, pattern: Pattern, progress: Arc<Progress>) -> TreeEnd {
+    /// Moves everything; `progress` is told of all of it. What is left in `under_way` is the caller's to end.
+    pub(super) async fn run(
+        self,
+        sides: Sides,
+        pattern: Pattern,
+        progress: &Arc<Progress>,
+        under_way: &mut UnderWay,
+    ) -> TreeEnd {
         let Self { folders, files, total, failures } = self;
         let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
-        failures.into_iter().for_each(|failure| end.fail(failure, &progress));
+        failures.into_iter().for_each(|failure| end.fail(failure, progress));
         if let Err(failure) = pattern.has_room(&sides, &folders, total).await {
-            end.fail(failure, &progress);
+            end.fail(failure, progress);
             return end;
         }
         let mut made = Vec::with_capacity(folders.len());
@@ -171,7 +180,7 @@ impl Tree {
                 Ok(folder) => made.push(folder),
                 Err(failure) => {
                     let ends_all = ends_all(failure.failure);
-                    end.fail(failure, &progress);
+                    end.fail(failure, progress);
                     if ends_all {
                         return end;
                     }
@@ -183,7 +192,6 @@ impl Tree {
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));
         let window = pattern.window(&sides);
-        let mut under_way = JoinSet::new();
         let mut weight = 0;
         let mut files = files.into_iter().peekable();
         loop {
@@ -198,7 +206,7 @@ impl Tree {
                     file.folder.and_then(|folder| made.get(folder)).is_some_and(|made| *made == Made::New);
                 let destination = if is_new { Destination::New } else { Destination::Exact };
                 let ask = pattern.ask(file, destination);
-                let (sides, progress) = (sides.clone(), Arc::clone(&progress));
+                let (sides, progress) = (sides.clone(), Arc::clone(progress));
                 under_way.spawn(async move { (weighs, pattern.transfer(&sides, ask, &progress).await) });
             }
             match under_way.join_next().await {
@@ -212,7 +220,7 @@ impl Tree {
                         }
                         Err(failure) => {
                             let ends_all = ends_all(failure.failure);
-                            end.fail(failure, &progress);
+                            end.fail(failure, progress);
                             if ends_all {
                                 return end;
                             }
@@ -227,11 +235,11 @@ impl Tree {
         if let (Direction::Download, Some(folder)) = (pattern.way, written) {
             let here = sides.here.clone();
             if let Err(refusal) = blocking(move || here.flush(&folder)).await {
-                end.fail(refusal.into(), &progress);
+                end.fail(refusal.into(), progress);
             }
         }
         if pattern.preserve {
-            pattern.finish_folders(&sides, &folders, &mut end, &progress).await;
+            pattern.finish_folders(&sides, &folders, &mut end, progress).await;
         }
         end
     }
