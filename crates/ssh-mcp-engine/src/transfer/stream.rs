@@ -80,8 +80,8 @@ pub enum StreamError {
 /// Chunks between the thread of the local file and the line: enough that neither waits for the other's next step.
 const AHEAD: usize = 4;
 
-/// Sends what is left of `source`, whose position is `from` and whose end is expected at `end`, to the same position.
-/// `moved` hears of every piece.
+/// Sends `source`, whose position is `from`, up to `end`, to the same position; what was added to it meanwhile is not sent.
+/// An `end` of 0 is that of a file that does not say how long it is, and then all of it is. `moved` hears of every piece.
 pub async fn upload(
     source: File,
     to: &dyn RemoteFile,
@@ -91,7 +91,8 @@ pub async fn upload(
     mut moved: impl FnMut(u64),
 ) -> Result<Hash, StreamError> {
     let (read, mut chunks) = mpsc::channel(AHEAD);
-    let reading = spawn_blocking(move || read_ahead(source, end - from, flow.chunk, &read, hash));
+    let expected = (end > 0).then(|| end.saturating_sub(from));
+    let reading = spawn_blocking(move || read_ahead(source, expected, flow.chunk, &read, hash));
     let mut under_way: UnderWay<()> = VecDeque::new();
     let mut offset = from;
     let mut has_more = true;
@@ -235,21 +236,20 @@ async fn joined<T>(
 
 fn read_ahead(
     source: File,
-    expected: u64,
+    mut left: Option<u64>,
     chunk: u32,
     to: &mpsc::Sender<Bytes>,
     mut hash: Hash,
 ) -> io::Result<Hash> {
-    let mut left = expected;
     loop {
-        // One byte more than is expected: the end of the file is found by the read that brings its last bytes.
-        let room = u64::from(chunk).min(left + 1);
+        let most = left.unwrap_or(u64::MAX).min(u64::from(chunk));
+        let room = left.map_or(0, |left| left.min(most));
         let mut piece = Vec::with_capacity(usize::try_from(room).unwrap_or(usize::MAX));
-        let len = (&source).take(u64::from(chunk)).read_to_end(&mut piece)?;
+        let len = (&source).take(most).read_to_end(&mut piece)?;
         if let Some(hash) = &mut hash {
             hash.update(&piece);
         }
-        left = left.saturating_sub(len as u64);
+        left = left.map(|left| left.saturating_sub(len as u64));
         // Nobody listens any more: the transfer is over.
         if len == 0 || to.blocking_send(piece.into()).is_err() {
             return Ok(hash);
@@ -440,6 +440,20 @@ mod tests {
         assert!(matches!(error, StreamError::Remote(FsError { kind: FsErrorKind::Denied, .. })), "{error}");
         let arrived = remote.content.lock().unwrap().clone();
         assert!(content.starts_with(&arrived) && counted == 20_000 && arrived.len() == 20_000);
+    }
+
+    #[tokio::test]
+    async fn what_is_added_to_a_source_meanwhile_is_not_sent() {
+        let content = content(5500);
+        for (from, end, sent) in [(0, 3000, 3000), (2500, 3000, 3000), (3000, 3000, 3000), (0, 0, 5500)] {
+            let remote = Memory::of(&content[..from as usize]);
+            let mut file = local(&content);
+            file.seek(SeekFrom::Start(from)).unwrap();
+            let mut counted = from;
+            upload(file, &remote, (from, end), FLOW, None, |bytes| counted += bytes).await.unwrap();
+            assert_eq!(counted, sent, "{from} {end}");
+            assert_eq!((*remote.content.lock().unwrap()).as_slice(), &content[..sent as usize]);
+        }
     }
 
     /// What a download of that much of `remote` makes of a file.
