@@ -271,8 +271,9 @@ impl Upload {
             remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
         }
         remote.answer(file.close()).await.map_err(|error| fault(&target, &error))?;
-        let after = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let source_changed = after.len() != total || since_epoch(after.modified()) != before.modified;
+        let after = blocking(move || Look::of(&again)).await;
+        let after = after.map_err(|cause| local_fault(&ask.local, &cause))?;
+        let source_changed = after.size != total || after.modified != before.modified;
         let verified = remote.verify(&target, (hash, total), source_changed).await?;
         let not_atomic = take_place(remote, &target, &ask.remote).await?;
         Ok(Outcome { verified, source_changed, not_atomic })

@@ -103,7 +103,7 @@ impl Local {
         }
         let spot = self.spot(path)?;
         let file = spot.open(OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
-        let there = Look::from(rustix::fs::fstat(&file).map_err(|cause| spot.refuse(cause))?);
+        let there = Look::of(&file).map_err(|cause| refusal(path, cause))?;
         match there.kind {
             Kind::File => Ok((file, there)),
             Kind::Directory | Kind::Link | Kind::Other => Err(Refusal::LocalNotFile(path.to_owned())),
@@ -264,6 +264,13 @@ fn is_link(directory: &File, name: &CStr) -> bool {
 
 fn refusal(path: &Path, cause: io::Error) -> Refusal {
     Refusal::Local { path: path.to_owned(), cause }
+}
+
+impl Look {
+    /// What an open file is.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(rustix::fs::fstat(file)?.into())
+    }
 }
 
 impl From<rustix::fs::Stat> for Look {

@@ -417,6 +417,14 @@ async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing()
 }
 
 #[tokio::test]
+async fn a_source_older_than_1970_has_not_changed() {
+    let sides = Sides::new(Way::Up, pattern(10_000));
+    let then = std::time::SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
+    fs::File::options().write(true).open(sides.here()).unwrap().set_modified(then).unwrap();
+    assert_eq!(sides.go(Behaviour::default(), sides.ask()).await, DONE);
+}
+
+#[tokio::test]
 async fn a_destination_is_taken_as_long_as_a_thread_writes_to_it() {
     let sides = Sides::new(Way::Down, pattern(10_000));
     let both = with(&remote(&sides.there, Behaviour::default()).await);
