@@ -94,7 +94,10 @@ pub enum Refusal {
     #[error("{0} is no directory")]
     NoDirectory(String),
     /// There is more than one transfer can keep in mind.
-    #[error("there are more than {limit} files and directories; the last looked at is {path}")]
+    #[error(
+        "there are more than {limit} files and directories, or their paths are too long to be kept in mind; the last \
+         looked at is {path}"
+    )]
     TooMany {
         /// Where it was given up.
         path: String,

@@ -35,8 +35,12 @@ pub(super) struct Tree {
     files: Vec<Item>,
     /// Bytes of all files.
     pub(super) total: u64,
-    /// What cannot be transferred.
+    /// What cannot be transferred: how much, and the first.
+    failed: u64,
     failures: Vec<Fault>,
+    /// Entries of all directories that were listed, and bytes of the paths they are kept under.
+    listed: usize,
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -73,8 +77,10 @@ const UNDER_WAY: usize = 16;
 /// Bytes under way of all files together.
 const IN_FLIGHT: u64 = 8 << 20;
 
-/// Entries of one tree: what is known of each is kept until the end.
+/// Entries of one tree, and bytes of their paths: what is known of each is kept until the end, and who lists them may be
+/// hostile.
 const MOST: usize = 1_000_000;
+const MOST_NAMES: usize = 512 << 20;
 
 /// Files whose failure is told one by one.
 pub(super) const TOLD: usize = 20;
@@ -167,8 +173,9 @@ impl Tree {
         progress: &Arc<Progress>,
         under_way: &mut UnderWay,
     ) -> TreeEnd {
-        let Self { folders, files, total, failures } = self;
+        let Self { folders, files, total, failed, failures, .. } = self;
         let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
+        (failures.len() as u64..failed).for_each(|_| progress.file_failed());
         failures.into_iter().for_each(|failure| end.fail(failure, progress));
         if let Err(failure) = pattern.has_room(&sides, &folders, total).await {
             end.fail(failure, progress);
@@ -249,26 +256,43 @@ impl Tree {
         self.files.push(Item { here, there, size, folder });
     }
 
-    fn fail(&mut self, failure: Failure, reason: String) {
-        self.failures.push(Fault { failure, reason });
+    fn fail(&mut self, fault: Fault) {
+        self.failed += 1;
+        if self.failures.len() < TOLD {
+            self.failures.push(fault);
+        }
     }
 
     /// What cannot be looked at is recorded, unless whatever comes behind it could not be either.
     fn missed(&mut self, refusal: Refusal) -> Result<(), Refusal> {
-        let is_there = |kind| !matches!(kind, FsErrorKind::Gone | FsErrorKind::TimedOut);
-        match refusal {
-            Refusal::Remote { path, error } if !is_there(error.kind) => Err(Refusal::Remote { path, error }),
-            refusal => {
-                self.failures.push(refusal.into());
-                Ok(())
-            }
+        let is_last = match &refusal {
+            Refusal::TooMany { .. } => true,
+            Refusal::Remote { error, .. } => ends_all(error.kind.into()),
+            Refusal::Local { .. }
+            | Refusal::Outside(_)
+            | Refusal::Busy(_)
+            | Refusal::NoDirectory(_)
+            | Refusal::LocalNotFile(_)
+            | Refusal::RemoteNotFile(_)
+            | Refusal::Overshoot(_)
+            | Refusal::ResumeMismatch(_) => false,
+        };
+        if is_last {
+            return Err(refusal);
         }
+        self.fail(refusal.into());
+        Ok(())
     }
 
-    fn has_room(&self, at: &str) -> Result<(), Refusal> {
-        match self.files.len() + self.folders.len() < MOST {
+    /// Entries of a directory were listed: the lengths of their names, and of both paths of the directory.
+    fn list(&mut self, at: &[u8], paths: usize, names: impl Iterator<Item = usize>) -> Result<(), Refusal> {
+        for name in names {
+            self.listed += 1;
+            self.names = self.names.saturating_add(paths).saturating_add(2 * name);
+        }
+        match self.listed <= MOST && self.names <= MOST_NAMES {
             true => Ok(()),
-            false => Err(Refusal::TooMany { path: at.to_owned(), limit: MOST }),
+            false => Err(Refusal::TooMany { path: shown(at), limit: MOST }),
         }
     }
 
@@ -371,9 +395,8 @@ impl Tree {
             };
             let source = from.join(&name);
             let target = [to.as_slice(), b"/", name.as_bytes()].concat();
-            self.has_room(&source.display().to_string())?;
             match here.look(&source) {
-                Err(refusal) => self.failures.push(refusal.into()),
+                Err(refusal) => self.missed(refusal)?,
                 Ok(there) => match there.kind {
                     Kind::File => {
                         let folder = Some(*folder);
@@ -385,11 +408,11 @@ impl Tree {
                         }
                         match self.open_here(here, &source, &target) {
                             Ok(level) => open.push(level),
-                            Err(refusal) => self.failures.push(refusal.into()),
+                            Err(refusal) => self.missed(refusal)?,
                         }
                     }
                     Kind::Link | Kind::Other => {
-                        self.fail(Failure::IoError, Refusal::LocalNotFile(source).to_string());
+                        self.missed(Refusal::LocalNotFile(source))?;
                     }
                 },
             }
@@ -399,6 +422,8 @@ impl Tree {
 
     fn open_here(&mut self, here: &Local, from: &Path, to: &[u8]) -> Result<Level, Refusal> {
         let mut names = here.list(from)?;
+        let paths = from.as_os_str().len() + to.len();
+        self.list(from.as_os_str().as_bytes(), paths, names.iter().map(|(name, _)| name.len()))?;
         names.reverse();
         let there = here.look(from)?;
         let modified = u32::try_from(there.modified.as_secs()).unwrap_or(u32::MAX);
@@ -423,9 +448,9 @@ impl Tree {
                 continue;
             };
             let source = [at.from.as_slice(), b"/", &name].concat();
-            self.has_room(&shown(&source))?;
             if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
-                self.fail(Failure::SftpProtocol, format!("{}: no name of a file", shown(&source)));
+                let reason = format!("{}: no name of a file", shown(&source));
+                self.fail(Fault { failure: Failure::SftpProtocol, reason });
                 continue;
             }
             let target = at.to.join(OsString::from_vec(name.clone()));
@@ -464,7 +489,7 @@ impl Tree {
                     }
                 }
                 Some(Kind::Link | Kind::Other) => {
-                    self.fail(Failure::IoError, Refusal::RemoteNotFile(shown(&source)).to_string());
+                    self.missed(Refusal::RemoteNotFile(shown(&source)))?;
                 }
             }
         }
@@ -486,10 +511,9 @@ impl Tree {
             if some.is_empty() {
                 break;
             }
+            let paths = from.len() + to.as_os_str().len();
+            self.list(&from, paths, some.iter().map(|entry| entry.name.len()))?;
             entries.extend(some.into_iter().map(|entry| (entry.name, entry.attributes)));
-            if entries.len() > MOST {
-                return Err(Refusal::TooMany { path: shown(&from), limit: MOST });
-            }
         }
         entries.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
         let folder = self.enter(&to, &from, is);
@@ -699,4 +723,31 @@ fn without_slashes(path: &[u8]) -> &[u8] {
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let at = path.iter().rposition(|byte| *byte == b'/')?;
     path.get(..at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_listing_says_is_kept_within_bounds() {
+        // Entries, whether or not they become files; and one directory in another without end.
+        let mut tree = Tree::default();
+        assert!(tree.list(b"/many", 10, (0..MOST).map(|_| 10)).is_ok());
+        assert!(matches!(tree.list(b"/more", 10, std::iter::once(1)), Err(Refusal::TooMany { .. })));
+        let mut tree = Tree::default();
+        let levels =
+            (0..MOST).take_while(|level| tree.list(b"/deep", 400 * level, std::iter::once(200)).is_ok());
+        assert!(levels.count() < 2000);
+
+        let mut tree = Tree::default();
+        for _ in 0..100 {
+            assert!(tree.missed(Refusal::RemoteNotFile("x".to_owned())).is_ok());
+        }
+        assert_eq!((tree.failed, tree.failures.len()), (100, TOLD));
+        for kind in [FsErrorKind::Gone, FsErrorKind::TimedOut] {
+            let error = FsError { kind, cause: "no".to_owned() };
+            assert!(tree.missed(Refusal::Remote { path: "x".to_owned(), error }).is_err());
+        }
+    }
 }
