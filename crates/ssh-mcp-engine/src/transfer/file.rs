@@ -134,6 +134,8 @@ pub struct Upload {
     /// Where the bytes go; the destination's own path comes at the end, if it is another one.
     target: Vec<u8>,
     plan: Plan,
+    /// Bytes that are there and give their place to the new ones.
+    freed: u64,
     hash: Hash,
     /// What is there is the same as the source's beginning, by whose word.
     same: Option<VerifyMethod>,
@@ -186,12 +188,13 @@ impl Upload {
         }
         let held = there.and_then(|there| there.size).unwrap_or(0);
         let plan = Plan::decide(ask.resume, held, before.size)?;
+        let freed = if plan == Plan::Fresh && !ask.atomic { held } else { 0 };
         let (mut hash, mut same) = (ask.verify.then(Sha256::new), None);
         if let (Some(hash), held @ 1..) = (&mut hash, plan.resumed_from(before.size)) {
             let (begun, method) = remote.same_beginning(&target, (&ask.local, &source), held).await?;
             (*hash, same) = (begun, Some(method));
         }
-        Ok(Self { ask, source, before, target, plan, hash, same, claim })
+        Ok(Self { ask, source, before, target, plan, freed, hash, same, claim })
     }
 
     /// Bytes of the source.
@@ -215,7 +218,7 @@ impl Upload {
     /// See [`Fault`]; what is there then is a prefix.
     pub async fn run(self, sides: &Sides, mut moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
         let remote = &sides.there;
-        let Self { ask, mut source, before, target, plan, hash, same, claim: _claim } = self;
+        let Self { ask, mut source, before, target, plan, freed, hash, same, claim: _claim } = self;
         let total = before.size;
         let from = plan.resumed_from(total);
         if plan == Plan::Complete && !ask.preserve {
@@ -223,7 +226,7 @@ impl Upload {
             return Ok(Outcome { verified: same, not_atomic, ..Outcome::default() });
         }
         if ask.destination == Destination::Named {
-            remote.has_room(&target, total - from).await?;
+            remote.has_room(&target, (total - from).saturating_sub(freed)).await?;
         }
         let content = if plan == Plan::Fresh { Content::Truncate } else { Content::Keep };
         let how = Open::Write { content, permissions: before.mode & 0o777 };

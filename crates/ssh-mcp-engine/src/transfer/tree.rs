@@ -177,10 +177,6 @@ impl Tree {
         let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
         (failures.len() as u64..failed).for_each(|_| progress.file_failed());
         failures.into_iter().for_each(|failure| end.fail(failure, progress));
-        if let Err(failure) = pattern.has_room(&sides, &folders, total).await {
-            end.fail(failure, progress);
-            return end;
-        }
         let mut made = Vec::with_capacity(folders.len());
         for folder in pattern.make_folders(&sides, &folders).await {
             match folder {
@@ -195,6 +191,12 @@ impl Tree {
                     made.push(Made::Before);
                 }
             }
+        }
+        // What is there already gives its place to what comes, and how much that is nobody has counted.
+        let is_all_new = made.iter().all(|made| *made == Made::New);
+        if is_all_new && let Err(failure) = pattern.has_room(&sides, &folders, total).await {
+            end.fail(failure, progress);
+            return end;
         }
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));

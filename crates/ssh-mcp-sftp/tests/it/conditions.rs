@@ -417,6 +417,22 @@ async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing()
 }
 
 #[tokio::test]
+async fn room_is_what_is_free_and_what_the_destination_gives_up() {
+    // 100 bytes are free.
+    let full: Garble = |answer| edited(answer, 41, &100_u64.to_be_bytes());
+    for (len, atomic, end) in [
+        (10_050, false, DONE),
+        (10_150, false, End::Failed(Failure::DiskFull)),
+        (10_050, true, End::Failed(Failure::DiskFull)),
+    ] {
+        let sides = Sides::new(Way::Up, pattern(len));
+        sides.there.put(THERE, &[0; 10_000]);
+        let behaviour = Behaviour::upset(Step::Statvfs, ALWAYS, Fate::Garbled(full));
+        assert_eq!(sides.go(behaviour, Ask { atomic, ..sides.ask() }).await, end, "{len} {atomic}");
+    }
+}
+
+#[tokio::test]
 async fn a_source_older_than_1970_has_not_changed() {
     let sides = Sides::new(Way::Up, pattern(10_000));
     let then = std::time::SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
