@@ -1,7 +1,8 @@
 //! The client, and whole files by the engine's rules, on a service that is slow, terse, broken or gone at every step.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,23 @@ impl Sides {
             Way::Down => here(".here.ssh-mcp-part").or_else(|| here("here")),
         };
         arrived.unwrap_or_default()
+    }
+
+    /// Permission bits of the source.
+    fn set_mode(&self, mode: u32) {
+        match self.way {
+            Way::Up => fs::set_permissions(self.here(), Permissions::from_mode(mode)).unwrap(),
+            Way::Down => self.there.set_mode(THERE, mode),
+        }
+    }
+
+    /// Those of the destination.
+    fn mode(&self) -> Option<u32> {
+        let here = || Some(fs::metadata(self.here()).ok()?.permissions().mode() & 0o7777);
+        match self.way {
+            Way::Up => self.there.mode(THERE),
+            Way::Down => here(),
+        }
     }
 
     fn ask(&self) -> Ask {
@@ -413,6 +431,47 @@ async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing()
             assert_eq!(ended, End::Refused(kind), "{step:?} {nth}, {way:?}");
             assert_eq!(sides.arrived(), held, "{step:?} {nth}, {way:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_source_can_be_continued_and_is_read_only_at_the_end() {
+    for (way, step) in [(Way::Up, Step::Write), (Way::Down, Step::Read)] {
+        let sides = Sides::new(way, pattern(10_000));
+        sides.set_mode(0o444);
+        let ask = || Ask { atomic: false, preserve: false, ..sides.ask() };
+        let torn = Behaviour::upset(step, 5, Fate::Status(4, "Failure"));
+        assert_eq!(sides.go(torn, ask()).await, End::Failed(Failure::IoError));
+        assert_eq!(sides.mode().map(|mode| mode & 0o700), Some(0o600), "{way:?}");
+        let going_on = Ask { resume: Resume::Yes, ..ask() };
+        assert_eq!(sides.go(Behaviour::default(), going_on).await, DONE);
+
+        let sides = Sides::new(way, pattern(10_000));
+        sides.set_mode(0o444);
+        let ask = Ask { atomic: false, preserve: false, ..sides.ask() };
+        assert_eq!(sides.go(Behaviour::default(), ask).await, DONE);
+        assert_eq!(sides.mode().map(|mode| mode & 0o700), Some(0o400), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_another_s_place_has_its_permissions() {
+    for way in [Way::Up, Way::Down] {
+        let sides = Sides::new(way, pattern(10_000));
+        match way {
+            Way::Up => {
+                sides.there.put(THERE, b"the old one");
+                sides.there.set_mode(THERE, 0o600);
+            }
+            Way::Down => {
+                fs::write(sides.here(), b"the old one").unwrap();
+                fs::set_permissions(sides.here(), Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+        let ask = Ask { preserve: false, ..sides.ask() };
+        assert_eq!(sides.go(Behaviour::default(), ask).await, DONE);
+        assert!(sides.arrived() == sides.content);
+        assert_eq!(sides.mode(), Some(0o600), "{way:?}");
     }
 }
 
