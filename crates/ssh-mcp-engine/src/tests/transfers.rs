@@ -112,6 +112,7 @@ async fn one_that_stands_still_is_given_up_after_a_minute() {
     rig.pass(2 * SECOND).await;
     assert_eq!(transfer.status(), TransferStatus::Failed);
     assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,6 +130,24 @@ async fn a_tree_that_stands_still_is_given_up_after_a_minute_however_many_files_
     rig.pass(2 * SECOND).await;
     assert_eq!(transfer.status(), TransferStatus::Failed);
     assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_with_a_file_that_failed_is_not_said_to_be_verified() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("fine"), "content").unwrap();
+    let verified = Order { recursive: true, verify: true, ..up(&session, folder.path(), "there") };
+    let transfer = rig.start(verified.clone()).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+    assert!(transfer.ending.get().unwrap().facts.outcome.verified.is_some());
+    std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+    let transfer = rig.start(verified).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Failed);
+    assert_eq!((transfer.reached().files_done, transfer.reached().files_failed), (1, 1));
+    assert_eq!(transfer.ending.get().unwrap().facts.outcome.verified, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,6 +344,7 @@ async fn a_run_time_that_is_over_fails_it() {
     rig.pass(2 * SECOND).await;
     assert_eq!(transfer.status(), TransferStatus::Failed);
     assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
 }
 
 /// Invariant 52, by many rounds: whoever looks while a resumed transfer runs never sees less than it resumed from.

@@ -464,7 +464,7 @@ impl Running {
 
     /// Records the end, wakes who waits, gives session and place back.
     fn settle(&self, end: Option<TreeEnd>) {
-        let (outcome, mut failures) = match end {
+        let (mut outcome, mut failures) = match end {
             Some(end) => (end.outcome, end.failures),
             None => (Outcome::default(), Vec::new()),
         };
@@ -476,8 +476,12 @@ impl Running {
             }
             Some(reason) => (TransferStatus::Cancelled, reason),
             None if failures.is_empty() => (TransferStatus::Completed, Reason::Completed),
-            None => (TransferStatus::Failed, Reason::Failed),
+            None => (TransferStatus::Failed, cause(&failures)),
         };
+        if status != TransferStatus::Completed {
+            // Said of some files, it would be taken for all of them.
+            outcome.verified = None;
+        }
         let error = failures.first().filter(|_| status == TransferStatus::Failed).cloned();
         let now = self.clock.now();
         let reached = self.transfer.progress.read();
@@ -498,6 +502,16 @@ impl Running {
         self.session.active.touch(now);
         self.transfer.let_go();
         self.transfer.changes.finish(());
+    }
+}
+
+/// The reason of an end with these failures.
+fn cause(failures: &[Fault]) -> Reason {
+    let has = |what| failures.iter().any(|fault| fault.failure == what);
+    match (has(Failure::ConnectionLost), has(Failure::Timeout)) {
+        (true, _) => Reason::ConnectionLost,
+        (false, true) => Reason::TimedOut,
+        (false, false) => Reason::Failed,
     }
 }
 

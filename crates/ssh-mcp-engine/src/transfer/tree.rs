@@ -691,7 +691,11 @@ impl TreeEnd {
 
     fn fail(&mut self, failure: Fault, progress: &Progress) {
         progress.file_failed();
-        if self.failures.len() < TOLD {
+        if ends_all(failure.failure) {
+            // What the caller should hear first.
+            self.failures.insert(0, failure);
+            self.failures.truncate(TOLD);
+        } else if self.failures.len() < TOLD {
             self.failures.push(failure);
         }
     }
