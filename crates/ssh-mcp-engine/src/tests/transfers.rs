@@ -173,6 +173,9 @@ async fn a_host_without_a_service_refuses_and_is_asked_again() {
     let (_folder, source) = local(b"content");
     rig.files.set_service(false);
     assert!(matches!(rig.refused(up(&session, &source, "x")).await, TransferError::NoService(_)));
+    // What is wrong here is found without it.
+    let folder = rig.refused(up(&session, source.parent().unwrap(), "x")).await;
+    assert!(matches!(folder, TransferError::Refused(Refusal::LocalNotFile(_))), "{folder}");
     assert_eq!((session.life.snapshot().refs, session.transfers.in_use()), (0, 0));
     rig.files.set_service(true);
     let transfer = rig.start(up(&session, &source, "x")).await;

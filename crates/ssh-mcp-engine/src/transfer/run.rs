@@ -19,7 +19,7 @@ use ssh_mcp_core::{
     owner::Owner,
     port::{
         BoxFuture,
-        fs::{FsError, RemoteFs},
+        fs::{FsError, Kind, RemoteFs},
         ssh::ChannelError,
     },
     quota::Quota,
@@ -303,11 +303,16 @@ impl Order {
         blocking(move || paths.iter().try_for_each(|path| here.check(path))).await
     }
 
-    /// Local sources are there; what they are is looked at again when they are opened.
+    /// Local sources are there, and of a kind that can be sent; that is looked at again when they are opened.
     async fn check_sources(&self) -> Result<(), Refusal> {
         let Route::Up { from, .. } = &self.route else { return Ok(()) };
-        let (here, from) = (self.here.clone(), from.clone());
-        blocking(move || from.iter().try_for_each(|path| here.look(path).map(drop))).await
+        let (here, from, recursive) = (self.here.clone(), from.clone(), self.recursive);
+        let check = move |path: &PathBuf| match here.look(path)?.kind {
+            Kind::File => Ok(()),
+            Kind::Directory if recursive => Ok(()),
+            Kind::Directory | Kind::Link | Kind::Other => Err(Refusal::LocalNotFile(path.clone())),
+        };
+        blocking(move || from.iter().try_for_each(check)).await
     }
 
     /// Looks at both sides. The paths are those an answer shows.
