@@ -283,7 +283,9 @@ pub(crate) fn transfer(error: TransferError, direction: Direction) -> Failure {
         Refusal::Local { .. } => Failure::new(Code::LocalFileError, reason),
         Refusal::LocalNotFile(_) => Failure::new(Code::LocalNotFile, reason),
         Refusal::Outside(_) => Failure::argument(format!("local_path: {reason}")),
-        Refusal::Busy(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => Failure::argument(reason),
+        Refusal::Busy(_) | Refusal::Twins(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => {
+            Failure::argument(reason)
+        }
         Refusal::RemoteNotFile(_) => Failure::new(Code::SftpError, reason),
         Refusal::Remote { .. } => match direction {
             Direction::Upload => Failure::new(Code::SftpError, reason),

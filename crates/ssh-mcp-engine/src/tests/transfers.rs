@@ -261,6 +261,23 @@ async fn one_destination_has_one_transfer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_sources_of_one_name_are_refused_and_not_written_over_one_another() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let ((here, one), (_two, two)) = (local(b"one"), local(b"two"));
+    let route = Route::Up { from: vec![one, two], to: b"/home".to_vec() };
+    let refused = rig.refused(order(&session, route)).await;
+    assert!(matches!(refused, TransferError::Refused(Refusal::Twins(_))), "{refused}");
+    for path in ["/home/one/x", "/home/two/x"] {
+        rig.files.put(path, path.as_bytes());
+    }
+    let from = vec![b"one/x".to_vec(), b"two/x".to_vec()];
+    let route = Route::Down { from, to: here.path().to_owned() };
+    let refused = rig.refused(order(&session, route)).await;
+    assert!(matches!(refused, TransferError::Refused(Refusal::Twins(_))), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_ends_a_session_ends_its_transfers() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;

@@ -90,6 +90,9 @@ pub enum Refusal {
     /// Another transfer writes to the destination.
     #[error("another transfer writes to {0}")]
     Busy(String),
+    /// Two of several sources would go to one file.
+    #[error("two sources have the destination {0}")]
+    Twins(String),
     /// What several sources are to go into is no directory.
     #[error("{0} is no directory")]
     NoDirectory(String),
@@ -527,6 +530,7 @@ impl From<Refusal> for Fault {
             Refusal::ResumeMismatch(_) => Failure::VerifyMismatch,
             Refusal::Outside(_) => Failure::PermissionDenied,
             Refusal::Busy(_)
+            | Refusal::Twins(_)
             | Refusal::NoDirectory(_)
             | Refusal::TooMany { .. }
             | Refusal::LocalNotFile(_)

@@ -112,11 +112,15 @@ impl Tree {
         let several = sources.len() > 1;
         tree.destination_above(sides, &to, is, several, recursive).await?;
         let here = sides.here.clone();
+        let mut taken = HashSet::new();
         blocking(move || {
             for source in sources {
                 let target = place(&to, is, last_part(source.as_os_str().as_bytes()), several);
                 let there = here.look(&source)?;
                 match there.kind {
+                    Kind::File if !taken.insert(target.clone()) => {
+                        return Err(Refusal::Twins(shown(&target)));
+                    }
                     Kind::File => tree.add(source, target, there.size, None),
                     Kind::Directory if recursive => {
                         let mut entered = HashSet::from([there.identity]);
@@ -145,6 +149,7 @@ impl Tree {
         let (here, named) = (sides.here.clone(), to.clone());
         let is = blocking(move || here.find(&named)).await?.map(|there| there.kind);
         tree.destination_below(&sides.here, &to, is, several, recursive).await?;
+        let mut taken = HashSet::new();
         let remote = &sides.there;
         for source in sources {
             let unseen = |error| Refusal::Remote { path: shown(&source), error };
@@ -152,6 +157,9 @@ impl Tree {
                 remote.answer(remote.files.attributes(&source, Links::Follow)).await.map_err(unseen)?;
             let target = path(place(to.as_os_str().as_bytes(), is, last_part(&source), several));
             match there.kind() {
+                Some(Kind::File) | None if !taken.insert(target.clone()) => {
+                    return Err(Refusal::Twins(target.display().to_string()));
+                }
                 Some(Kind::File) | None => tree.add(target, source, there.size.unwrap_or(0), None),
                 Some(Kind::Directory) if recursive => {
                     let real = remote.answer(remote.files.real_path(&source)).await.map_err(unseen)?;
@@ -273,6 +281,7 @@ impl Tree {
             Refusal::Local { .. }
             | Refusal::Outside(_)
             | Refusal::Busy(_)
+            | Refusal::Twins(_)
             | Refusal::NoDirectory(_)
             | Refusal::LocalNotFile(_)
             | Refusal::RemoteNotFile(_)
