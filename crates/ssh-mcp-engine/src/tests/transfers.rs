@@ -219,6 +219,27 @@ async fn whoever_is_first_ends_it_and_the_others_hear_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tree_that_is_ended_has_told_what_failed_before() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (folder, _source) = local(b"content");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+    rig.files.hold();
+    let tree = Order { recursive: true, limit: Some(10 * SECOND), ..up(&session, folder.path(), "there") };
+    let failures = |transfer: &Transfer| {
+        let failures = &transfer.ending.get().unwrap().facts.failures;
+        failures.iter().map(|fault| fault.failure).collect::<Vec<_>>()
+    };
+    let cancelled = rig.start(tree.clone()).await;
+    rig.pass(SECOND).await;
+    rig.engine.cancel_transfer(&cancelled).await;
+    assert_eq!(failures(&cancelled), [Failure::FileNotFound]);
+    let late = rig.start(tree).await;
+    rig.pass(11 * SECOND).await;
+    assert_eq!(failures(&late), [Failure::Timeout, Failure::FileNotFound]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_hears_that_a_tree_has_ended_finds_every_destination_free() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;

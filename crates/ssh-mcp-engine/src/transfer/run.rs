@@ -14,7 +14,7 @@ use std::{
 use ssh_mcp_core::{
     flight::Joined,
     id::{SessionId, TransferId},
-    kind::transfer::{self, Failure, Fault, Hashed, Outcome, Progress, Resume, STEP},
+    kind::transfer::{self, Failure, Fault, Hashed, Progress, Resume, STEP},
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
     owner::Owner,
     port::{
@@ -427,10 +427,15 @@ impl Running {
         );
         // What moves the bytes is gone behind this, and with it whatever it held, before anybody hears of the end.
         let mut under_way = UnderWay::new();
-        let end = self.until_the_end(work.run(sides, pattern, &self.transfer.progress, &mut under_way)).await;
+        let mut end = TreeEnd::default();
+        let moving = work.run(sides, pattern, &self.transfer.progress, &mut under_way, &mut end);
+        let over = self.until_the_end(moving).await;
         under_way.shutdown().await;
+        if over == Over::Late {
+            end.took_longer(self.limit.unwrap_or_default());
+        }
         // Somebody may win at this very moment; its reason follows at once.
-        if end.is_some() && self.transfer.life.close() == Close::Lost {
+        if over != Over::Asked && self.transfer.life.close() == Close::Lost {
             while self.transfer.stop_reason().is_none() {
                 self.transfer.stopped.notified().await;
             }
@@ -438,8 +443,8 @@ impl Running {
         self.settle(end);
     }
 
-    /// How it ended by itself; none if somebody ends it.
-    async fn until_the_end(&self, moving: impl Future<Output = TreeEnd>) -> Option<TreeEnd> {
+    /// Until it has ended, or has to.
+    async fn until_the_end(&self, moving: impl Future<Output = ()>) -> Over {
         let deadline = self.limit.map(|limit| self.transfer.spec.started.saturating_add(limit));
         let mut moving = pin!(moving);
         let mut seen = self.transfer.progress.read();
@@ -448,13 +453,13 @@ impl Running {
             let next = (now + STEP).min(deadline.unwrap_or(Duration::MAX));
             tokio::select! {
                 biased;
-                () = self.transfer.stopped.notified() => return None,
-                end = &mut moving => return Some(end),
+                () = self.transfer.stopped.notified() => return Over::Asked,
+                () = &mut moving => return Over::ByItself,
                 () = self.clock.sleep_until(next) => {}
             }
             let now = self.clock.now();
             if deadline.is_some_and(|deadline| now >= deadline) {
-                return Some(TreeEnd::timed_out(self.limit.unwrap_or_default()));
+                return Over::Late;
             }
             let reached = self.transfer.progress.read();
             self.transfer.rate.lock().note(now, reached.moved());
@@ -468,11 +473,8 @@ impl Running {
     }
 
     /// Records the end, wakes who waits, gives session and place back.
-    fn settle(&self, end: Option<TreeEnd>) {
-        let (mut outcome, mut failures) = match end {
-            Some(end) => (end.outcome, end.failures),
-            None => (Outcome::default(), Vec::new()),
-        };
+    fn settle(&self, end: TreeEnd) {
+        let TreeEnd { mut outcome, mut failures } = end;
         let (status, reason) = match self.transfer.stop_reason() {
             Some(Reason::ConnectionLost) => {
                 let reason = "the connection ended".to_owned();
@@ -510,6 +512,17 @@ impl Running {
     }
 }
 
+/// Why bytes do not move any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// It has come to its end.
+    ByItself,
+    /// Somebody ends it.
+    Asked,
+    /// It took longer than it may.
+    Late,
+}
+
 /// The reason of an end with these failures.
 fn cause(failures: &[Fault]) -> Reason {
     let has = |what| failures.iter().any(|fault| fault.failure == what);
@@ -527,14 +540,15 @@ impl Work {
         pattern: Pattern,
         progress: &Arc<Progress>,
         under_way: &mut UnderWay,
-    ) -> TreeEnd {
+        end: &mut TreeEnd,
+    ) {
         let counting = Arc::clone(progress);
         let moved = move |bytes| counting.add(bytes);
         let done = match self {
             Self::Up(upload) => upload.run(&sides, moved).await,
             Self::Down(download) => download.run(&sides, moved).await,
-            Self::Many(tree) => return tree.run(sides, pattern, progress, under_way).await,
+            Self::Many(tree) => return tree.run(sides, pattern, progress, under_way, end).await,
         };
-        TreeEnd::of_one(done, progress)
+        end.one(done, progress);
     }
 }

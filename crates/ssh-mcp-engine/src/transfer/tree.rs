@@ -63,7 +63,8 @@ struct Item {
 /// Files that move: how much of the line each takes, and how it ended.
 pub(super) type UnderWay = JoinSet<(u64, Result<Outcome, Fault>)>;
 
-/// How a tree ended.
+/// How a tree ended, or how far it came.
+#[derive(Default)]
 pub(super) struct TreeEnd {
     /// Of the files that arrived, together.
     pub(super) outcome: Outcome,
@@ -180,9 +181,9 @@ impl Tree {
         pattern: Pattern,
         progress: &Arc<Progress>,
         under_way: &mut UnderWay,
-    ) -> TreeEnd {
+        end: &mut TreeEnd,
+    ) {
         let Self { folders, files, total, failed, failures, .. } = self;
-        let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
         (failures.len() as u64..failed).for_each(|_| progress.file_failed());
         failures.into_iter().for_each(|failure| end.fail(failure, progress));
         let mut made = Vec::with_capacity(folders.len());
@@ -193,7 +194,7 @@ impl Tree {
                     let ends_all = ends_all(failure.failure);
                     end.fail(failure, progress);
                     if ends_all {
-                        return end;
+                        return;
                     }
                     // What was to go into it fails by itself.
                     made.push(Made::Before);
@@ -204,7 +205,7 @@ impl Tree {
         let is_all_new = made.iter().all(|made| *made == Made::New);
         if is_all_new && let Err(failure) = pattern.has_room(&sides, &folders, total).await {
             end.fail(failure, progress);
-            return end;
+            return;
         }
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));
@@ -239,14 +240,14 @@ impl Tree {
                             let ends_all = ends_all(failure.failure);
                             end.fail(failure, progress);
                             if ends_all {
-                                return end;
+                                return;
                             }
                         }
                     }
                 }
                 Some(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
                 // The runtime is shutting down.
-                Some(Err(_)) => return end,
+                Some(Err(_)) => return,
             }
         }
         if let (Direction::Download, Some(folder)) = (pattern.way, written) {
@@ -256,9 +257,8 @@ impl Tree {
             }
         }
         if pattern.preserve {
-            pattern.finish_folders(&sides, &folders, &mut end, progress).await;
+            pattern.finish_folders(&sides, &folders, end, progress).await;
         }
-        end
     }
 
     fn add(&mut self, here: PathBuf, there: Vec<u8>, size: u64, folder: Option<usize>) {
@@ -678,32 +678,33 @@ impl Pattern {
 }
 
 impl TreeEnd {
-    /// The end of a single file.
-    pub(super) fn of_one(done: Result<Outcome, Fault>, progress: &Progress) -> Self {
-        let mut end = Self { outcome: Outcome::default(), failures: Vec::new() };
+    /// A file has ended.
+    pub(super) fn one(&mut self, done: Result<Outcome, Fault>, progress: &Progress) {
         match done {
             Ok(outcome) => {
                 progress.file_done();
-                end.outcome = outcome;
+                self.outcome.merge(outcome);
             }
-            Err(failure) => end.fail(failure, progress),
+            Err(failure) => self.fail(failure, progress),
         }
-        end
     }
 
-    /// The end of what took longer than it may.
-    pub(super) fn timed_out(limit: Duration) -> Self {
+    /// All of it took longer than it may.
+    pub(super) fn took_longer(&mut self, limit: Duration) {
         let reason = format!("the transfer took longer than {} s", limit.as_secs());
-        let failures = vec![Fault { failure: Failure::Timeout, reason }];
-        Self { outcome: Outcome::default(), failures }
+        self.first(Fault { failure: Failure::Timeout, reason });
+    }
+
+    /// What a caller should hear before everything else.
+    fn first(&mut self, failure: Fault) {
+        self.failures.insert(0, failure);
+        self.failures.truncate(TOLD);
     }
 
     fn fail(&mut self, failure: Fault, progress: &Progress) {
         progress.file_failed();
         if ends_all(failure.failure) {
-            // What the caller should hear first.
-            self.failures.insert(0, failure);
-            self.failures.truncate(TOLD);
+            self.first(failure);
         } else if self.failures.len() < TOLD {
             self.failures.push(failure);
         }
