@@ -270,8 +270,10 @@ async fn one_destination_has_one_transfer() {
     rig.files.hold();
     let _one = rig.start(up(&session, &source, "x")).await;
     // Also over another session to the same account, and by another name.
-    for order in [up(&session, &source, "x"), up(&other, &source, "/home/x"), up(&other, &source, "~/x")] {
-        let refused = rig.refused(order).await;
+    for (session, to) in
+        [(&session, "x"), (&other, "/home/x"), (&other, "~/x"), (&other, "//home/./x"), (&other, "./././x")]
+    {
+        let refused = rig.refused(up(session, &source, to)).await;
         assert!(matches!(refused, TransferError::Refused(Refusal::Busy(_))), "{refused}");
     }
     let down =
