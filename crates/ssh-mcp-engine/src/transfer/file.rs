@@ -471,7 +471,9 @@ impl Download {
             }
         };
         let flow = remote.flow(Limit::Read);
-        let flush = if ask.destination == Destination::Named { Flush::Now } else { Flush::Later };
+        // What takes another's place is whole on the disk before it does: a crash must not leave neither.
+        let flush =
+            if ask.destination == Destination::Named || ask.atomic { Flush::Now } else { Flush::Later };
         let writing = Arc::clone(&claim);
         let moved = move |bytes| {
             let _writing = &writing;
