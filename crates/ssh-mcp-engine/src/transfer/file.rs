@@ -398,6 +398,9 @@ impl Download {
             };
             let claim = claims.local(&here.identity(&destination))?;
             let replaced = if atomic { here.find(&destination)? } else { None };
+            if replaced.as_ref().is_some_and(|there| there.kind != Kind::File) {
+                return Err(Refusal::LocalNotFile(destination));
+            }
             match here.find(&target)? {
                 Some(there) if there.kind != Kind::File => Err(Refusal::LocalNotFile(target)),
                 there => {

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -472,6 +473,17 @@ async fn what_takes_another_s_place_has_its_permissions() {
         assert_eq!(sides.go(Behaviour::default(), ask).await, DONE);
         assert!(sides.arrived() == sides.content);
         assert_eq!(sides.mode(), Some(0o600), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_replaced_either() {
+    let sides = Sides::new(Way::Down, pattern(10_000));
+    let _socket = UnixListener::bind(sides.here()).unwrap();
+    let both = with(&remote(&sides.there, Behaviour::default()).await);
+    for atomic in [false, true] {
+        let refused = Download::prepare(&both, Ask { atomic, ..sides.ask() }).await.err();
+        assert!(matches!(refused, Some(Refusal::LocalNotFile(_))), "{atomic}: {refused:?}");
     }
 }
 
