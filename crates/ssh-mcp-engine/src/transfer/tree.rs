@@ -395,7 +395,7 @@ impl Tree {
         here: &Local,
         from: PathBuf,
         to: Vec<u8>,
-        entered: &mut HashSet<(u64, u64)>,
+        entered: &mut HashSet<(i128, u64)>,
     ) -> Result<(), Refusal> {
         // Innermost last, with what is left of it in reverse.
         let mut open = vec![self.open_here(here, &from, &to)?];
