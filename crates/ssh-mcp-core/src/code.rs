@@ -120,6 +120,9 @@ codes! {
         WriteFailed = "WRITE_FAILED", No,
             "The shell's input is closed, or took nothing for 5 s.",
             "The shell is gone or stuck: close it and open a new one.";
+        Timeout = "TIMEOUT", After,
+            "An inner step had no answer in time; nothing was begun.",
+            "See whether the far side or its file system hangs, then try again.";
     }
     Remote {
         SftpError = "SFTP_ERROR", Judge,

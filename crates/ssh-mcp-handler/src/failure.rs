@@ -11,6 +11,7 @@ use ssh_mcp_core::{
     code::{Category, Code, Effect, Retry},
     kind::transfer::Overshoot,
     port::{
+        fs::FsErrorKind,
         resolve::ResolveError,
         ssh::{ChannelError, ConnectError},
     },
@@ -283,8 +284,13 @@ pub(crate) fn transfer(error: TransferError, direction: Direction) -> Failure {
         Refusal::Local { .. } => Failure::new(Code::LocalFileError, reason),
         Refusal::LocalNotFile(_) => Failure::new(Code::LocalNotFile, reason),
         Refusal::Outside(_) => Failure::argument(format!("local_path: {reason}")),
-        Refusal::Busy(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => Failure::argument(reason),
+        Refusal::Busy(_) | Refusal::Twins(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => {
+            Failure::argument(reason)
+        }
         Refusal::RemoteNotFile(_) => Failure::new(Code::SftpError, reason),
+        Refusal::Remote { error, .. } if error.kind == FsErrorKind::TimedOut => {
+            Failure::new(Code::Timeout, reason).with_effect(Effect::None)
+        }
         Refusal::Remote { .. } => match direction {
             Direction::Upload => Failure::new(Code::SftpError, reason),
             Direction::Download => Failure::new(Code::RemoteMetadataError, reason),

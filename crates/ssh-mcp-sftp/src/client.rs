@@ -8,7 +8,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ struct Shared {
     waiting: Mutex<Waiting>,
     /// Rung when something is to be sent.
     filled: Notify,
+    /// Counts what the channel took and gave.
+    pulse: AtomicU64,
 }
 
 #[derive(Default)]
@@ -108,6 +110,10 @@ impl Client {
     pub(crate) fn is_gone(&self) -> bool {
         self.shared.waiting().gone.is_some()
     }
+
+    pub(crate) fn pulse(&self) -> u64 {
+        self.shared.pulse.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Client {
@@ -120,6 +126,10 @@ impl Drop for Client {
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beat(&self) {
+        self.pulse.fetch_add(1, Ordering::Relaxed);
     }
 
     fn why(&self) -> FsError {
@@ -190,20 +200,25 @@ async fn write(shared: &Shared, control: &dyn ChannelControl) {
     loop {
         shared.filled.notified().await;
         let packets = std::mem::take(&mut shared.waiting().queue);
-        if send(control, packets).await.is_err() {
+        if send(shared, control, packets).await.is_err() {
             // The channel is closed, and its events say why.
             return std::future::pending().await;
         }
     }
 }
 
-async fn send(control: &dyn ChannelControl, packets: Vec<Packet>) -> Result<(), ChannelGone> {
+async fn send(
+    shared: &Shared,
+    control: &dyn ChannelControl,
+    packets: Vec<Packet>,
+) -> Result<(), ChannelGone> {
     let mut small = BytesMut::new();
     for Packet { head, data } in packets {
         small.extend_from_slice(&head);
         if !data.is_empty() {
             control.send(small.split().freeze()).await?;
             control.send(data).await?;
+            shared.beat();
         }
     }
     if !small.is_empty() {
@@ -223,6 +238,7 @@ async fn read(
     loop {
         match poll_fn(|cx| events.poll_event(cx)).await {
             ChannelEvent::Data(Origin::Stdout, bytes) => {
+                shared.beat();
                 decoder.feed(bytes);
                 loop {
                     let settled = match decoder.next() {

@@ -89,6 +89,10 @@ impl RemoteFs for Files {
         self.client.is_gone()
     }
 
+    fn pulse(&self) -> u64 {
+        self.client.pulse()
+    }
+
     fn real_path(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
         let asked = self.ask(request::REALPATH, |ask| ask.string(path));
         Box::pin(async move {
@@ -248,6 +252,10 @@ impl RemoteFile for File {
         let ask = |ask: Request| ask.string(FSYNC).string(handle);
         let synced = done(self.handle.client.ask(request::EXTENDED, Bytes::new(), ask));
         Box::pin(async move { synced.await.map(|()| Synced::Yes) })
+    }
+
+    fn pulse(&self) -> u64 {
+        self.handle.client.pulse()
     }
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, Result<(), FsError>> {

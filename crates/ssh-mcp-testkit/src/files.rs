@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,8 @@ struct Inner {
     /// Bytes of files are moved only while this is set.
     moving: watch::Sender<bool>,
     has_service: AtomicBool,
+    /// Counts what moved for others than those who wait.
+    pulse: AtomicU64,
     mounts: AtomicUsize,
     /// Services that have not been dropped.
     open: AtomicUsize,
@@ -51,6 +53,7 @@ impl Shelf {
             files: Mutex::new(files),
             moving: watch::Sender::new(true),
             has_service: AtomicBool::new(true),
+            pulse: AtomicU64::new(0),
             mounts: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
@@ -80,6 +83,11 @@ impl Shelf {
     /// They go on.
     pub fn go_on(&self) {
         self.0.moving.send_replace(true);
+    }
+
+    /// The machine does something for somebody else.
+    pub fn beat(&self) {
+        self.0.pulse.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether the machine has a file service.
@@ -168,6 +176,10 @@ impl RemoteFs for Service {
 
     fn is_gone(&self) -> bool {
         self.number <= self.shelf.0.ended.load(Ordering::SeqCst)
+    }
+
+    fn pulse(&self) -> u64 {
+        self.shelf.0.pulse.load(Ordering::SeqCst)
     }
 
     fn real_path(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
@@ -288,6 +300,10 @@ impl RemoteFile for Opened {
 
     fn sync(&self) -> BoxFuture<'static, Result<Synced, FsError>> {
         done(Ok(Synced::Unsupported))
+    }
+
+    fn pulse(&self) -> u64 {
+        self.shelf.0.pulse.load(Ordering::SeqCst)
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), FsError>> {

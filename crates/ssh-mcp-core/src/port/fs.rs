@@ -29,6 +29,9 @@ pub trait RemoteFs: Send + Sync {
     /// Whether the service has ended, so that another mount is needed.
     fn is_gone(&self) -> bool;
 
+    /// Rises whenever the service takes or gives something, for whomever: it is alive.
+    fn pulse(&self) -> u64;
+
     /// The absolute path; that of `.` is the login directory.
     fn real_path(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>>;
 
@@ -73,6 +76,9 @@ pub trait RemoteFile: Send + Sync {
 
     /// Flushes to disk, where the server can; resolves with whether it can.
     fn sync(&self) -> BoxFuture<'static, Result<Synced, FsError>>;
+
+    /// That of its service.
+    fn pulse(&self) -> u64;
 
     /// Closes it; what could not be written shows here at the latest.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), FsError>>;

@@ -112,6 +112,58 @@ async fn one_that_stands_still_is_given_up_after_a_minute() {
     rig.pass(2 * SECOND).await;
     assert_eq!(transfer.status(), TransferStatus::Failed);
     assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_stands_still_is_given_up_after_a_minute_however_many_files_are_left() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in 0..100 {
+        std::fs::write(folder.path().join(format!("{name}")), "content").unwrap();
+    }
+    rig.files.hold();
+    let transfer = rig.start(Order { recursive: true, ..up(&session, folder.path(), "there") }).await;
+    rig.pass(59 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.pass(2 * SECOND).await;
+    assert_eq!(transfer.status(), TransferStatus::Failed);
+    assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_with_a_file_that_failed_is_not_said_to_be_verified() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("fine"), "content").unwrap();
+    let verified = Order { recursive: true, verify: true, ..up(&session, folder.path(), "there") };
+    let transfer = rig.start(verified.clone()).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
+    assert!(transfer.ending.get().unwrap().facts.outcome.verified.is_some());
+    std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+    let transfer = rig.start(verified).await;
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Failed);
+    assert_eq!((transfer.reached().files_done, transfer.reached().files_failed), (1, 1));
+    assert_eq!(transfer.ending.get().unwrap().facts.outcome.verified, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_behind_others_on_a_slow_line_is_not_given_up() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (_folder, source) = local(b"content");
+    rig.files.hold();
+    let transfer = rig.start(up(&session, &source, "x")).await;
+    for _ in 0..10 {
+        rig.pass(30 * SECOND).await;
+        rig.files.beat();
+    }
+    assert_eq!(transfer.status(), TransferStatus::Running);
+    rig.files.go_on();
+    assert_eq!(rig.over(&transfer).await, TransferStatus::Completed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,6 +173,9 @@ async fn a_host_without_a_service_refuses_and_is_asked_again() {
     let (_folder, source) = local(b"content");
     rig.files.set_service(false);
     assert!(matches!(rig.refused(up(&session, &source, "x")).await, TransferError::NoService(_)));
+    // What is wrong here is found without it.
+    let folder = rig.refused(up(&session, source.parent().unwrap(), "x")).await;
+    assert!(matches!(folder, TransferError::Refused(Refusal::LocalNotFile(_))), "{folder}");
     assert_eq!((session.life.snapshot().refs, session.transfers.in_use()), (0, 0));
     rig.files.set_service(true);
     let transfer = rig.start(up(&session, &source, "x")).await;
@@ -164,6 +219,49 @@ async fn whoever_is_first_ends_it_and_the_others_hear_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tree_that_is_ended_has_told_what_failed_before() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let (folder, _source) = local(b"content");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+    rig.files.hold();
+    let tree = Order { recursive: true, limit: Some(10 * SECOND), ..up(&session, folder.path(), "there") };
+    let failures = |transfer: &Transfer| {
+        let failures = &transfer.ending.get().unwrap().facts.failures;
+        failures.iter().map(|fault| fault.failure).collect::<Vec<_>>()
+    };
+    let cancelled = rig.start(tree.clone()).await;
+    rig.pass(SECOND).await;
+    rig.engine.cancel_transfer(&cancelled).await;
+    assert_eq!(failures(&cancelled), [Failure::FileNotFound]);
+    let late = rig.start(tree).await;
+    rig.pass(11 * SECOND).await;
+    assert_eq!(failures(&late), [Failure::Timeout, Failure::FileNotFound]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_that_a_tree_has_ended_finds_every_destination_free() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in 0..20 {
+        std::fs::write(folder.path().join(format!("{name}")), "content").unwrap();
+    }
+    rig.files.hold();
+    let transfer = rig.start(Order { recursive: true, ..up(&session, folder.path(), "there") }).await;
+    rig.pass(SECOND).await;
+    assert_eq!(rig.engine.written.lock().len(), 16);
+    // In a task of its own, which runs before those that are told to end with the tree.
+    let engine = Arc::clone(&rig.engine);
+    let mut caller = tokio::task::JoinSet::new();
+    caller.spawn(async move {
+        engine.cancel_transfer(&transfer).await;
+        engine.written.lock().len()
+    });
+    assert_eq!(caller.join_next().await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_destination_has_one_transfer() {
     let rig = rig(ScriptedHost::new());
     let (session, other) = (rig.connect().await, rig.connect().await);
@@ -172,8 +270,10 @@ async fn one_destination_has_one_transfer() {
     rig.files.hold();
     let _one = rig.start(up(&session, &source, "x")).await;
     // Also over another session to the same account, and by another name.
-    for order in [up(&session, &source, "x"), up(&other, &source, "/home/x"), up(&other, &source, "~/x")] {
-        let refused = rig.refused(order).await;
+    for (session, to) in
+        [(&session, "x"), (&other, "/home/x"), (&other, "~/x"), (&other, "//home/./x"), (&other, "./././x")]
+    {
+        let refused = rig.refused(up(session, &source, to)).await;
         assert!(matches!(refused, TransferError::Refused(Refusal::Busy(_))), "{refused}");
     }
     let down =
@@ -181,6 +281,23 @@ async fn one_destination_has_one_transfer() {
     let _two = rig.start(down("got")).await;
     let refused = rig.refused(down("./got")).await;
     assert!(matches!(refused, TransferError::Refused(Refusal::Busy(_))), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sources_of_one_name_are_refused_and_not_written_over_one_another() {
+    let rig = rig(ScriptedHost::new());
+    let session = rig.connect().await;
+    let ((here, one), (_two, two)) = (local(b"one"), local(b"two"));
+    let route = Route::Up { from: vec![one, two], to: b"/home".to_vec() };
+    let refused = rig.refused(order(&session, route)).await;
+    assert!(matches!(refused, TransferError::Refused(Refusal::Twins(_))), "{refused}");
+    for path in ["/home/one/x", "/home/two/x"] {
+        rig.files.put(path, path.as_bytes());
+    }
+    let from = vec![b"one/x".to_vec(), b"two/x".to_vec()];
+    let route = Route::Down { from, to: here.path().to_owned() };
+    let refused = rig.refused(order(&session, route)).await;
+    assert!(matches!(refused, TransferError::Refused(Refusal::Twins(_))), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,6 +387,7 @@ async fn a_run_time_that_is_over_fails_it() {
     rig.pass(2 * SECOND).await;
     assert_eq!(transfer.status(), TransferStatus::Failed);
     assert_eq!(transfer.ending.get().unwrap().facts.error.as_ref().unwrap().failure, Failure::Timeout);
+    assert_eq!(transfer_end(&transfer), Reason::TimedOut);
 }
 
 /// Invariant 52, by many rounds: whoever looks while a resumed transfer runs never sees less than it resumed from.

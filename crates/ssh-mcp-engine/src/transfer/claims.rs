@@ -33,7 +33,7 @@ impl Claims {
 
     /// Takes a file of the far side.
     pub(super) fn remote(&self, path: &[u8]) -> Result<Claim, Refusal> {
-        self.take((Some(Arc::clone(&self.target)), path.to_vec()))
+        self.take((Some(Arc::clone(&self.target)), plain(path)))
     }
 
     /// Takes a file of this side.
@@ -47,6 +47,12 @@ impl Claims {
             false => Err(Refusal::Busy(shown(&destination.1))),
         }
     }
+}
+
+/// The path without what says nothing. What `..` and links say only the far side knows.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.flat_map(|part| [b"/", part].concat()).collect()
 }
 
 impl Drop for Claim {

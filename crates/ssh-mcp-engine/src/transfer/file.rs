@@ -12,6 +12,7 @@ use std::{
         fs::PermissionsExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -89,11 +90,17 @@ pub enum Refusal {
     /// Another transfer writes to the destination.
     #[error("another transfer writes to {0}")]
     Busy(String),
+    /// Two of several sources would go to one file.
+    #[error("two sources have the destination {0}")]
+    Twins(String),
     /// What several sources are to go into is no directory.
     #[error("{0} is no directory")]
     NoDirectory(String),
     /// There is more than one transfer can keep in mind.
-    #[error("there are more than {limit} files and directories; the last looked at is {path}")]
+    #[error(
+        "there are more than {limit} files and directories, or their paths are too long to be kept in mind; the last \
+         looked at is {path}"
+    )]
     TooMany {
         /// Where it was given up.
         path: String,
@@ -130,6 +137,9 @@ pub struct Upload {
     /// Where the bytes go; the destination's own path comes at the end, if it is another one.
     target: Vec<u8>,
     plan: Plan,
+    /// Bytes that are there and give their place to the new ones.
+    freed: u64,
+    permissions: Permitted,
     hash: Hash,
     /// What is there is the same as the source's beginning, by whose word.
     same: Option<VerifyMethod>,
@@ -144,11 +154,60 @@ pub struct Download {
     total: u64,
     target: PathBuf,
     into: File,
+    permissions: Permitted,
     plan: Plan,
     hash: Hash,
     /// What is there is the same as the source's beginning, by whose word.
     same: Option<VerifyMethod>,
     claim: Claim,
+}
+
+/// Permission bits of the file that is written.
+#[derive(Debug, Clone, Copy)]
+struct Permitted {
+    /// Those it is made with, less the umask.
+    made: u32,
+    /// What becomes of them behind the last byte.
+    then: Then,
+}
+
+/// What becomes of permission bits behind the last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// They stay.
+    Same,
+    /// Those go that only the transfer needed.
+    Less(u32),
+    /// Those of the file that is replaced.
+    These(u32),
+}
+
+impl Permitted {
+    /// Without these bits nobody but an administrator could continue what an interruption leaves.
+    const NEEDED: u32 = 0o600;
+
+    /// `replaced` is what the file takes the place of, `is_there` whether something stands where it is written.
+    fn decide(source: u32, replaced: Option<u32>, is_there: bool) -> Self {
+        let wanted = replaced.unwrap_or(source) & 0o777;
+        let then = match (replaced, Self::NEEDED & !wanted) {
+            (Some(_), _) => Then::These(wanted),
+            (None, 1..) if !is_there => Then::Less(Self::NEEDED & !wanted),
+            (None, _) => Then::Same,
+        };
+        Self { made: wanted | Self::NEEDED, then }
+    }
+}
+
+impl Then {
+    /// What they become, of a file that has these.
+    fn of(self, bits: u32) -> Option<u32> {
+        let (bits, then) = match self {
+            Self::Same => return None,
+            Self::Less(more) => (bits & 0o7777, bits & 0o7777 & !more),
+            Self::These(these) => (bits & 0o7777, these),
+        };
+        (bits != then).then_some(then)
+    }
 }
 
 impl Upload {
@@ -177,17 +236,20 @@ impl Upload {
             return Err(Refusal::RemoteNotFile(shown(&ask.remote)));
         }
         let target = if ask.atomic { part_of(&ask.remote) } else { ask.remote.clone() };
+        let replaced = there.filter(|_| ask.atomic).and_then(|there| there.mode);
         if ask.atomic && ask.resume == Resume::Yes {
             there = remote.look(&target).await?;
         }
+        let permissions = Permitted::decide(before.mode, replaced, there.is_some());
         let held = there.and_then(|there| there.size).unwrap_or(0);
         let plan = Plan::decide(ask.resume, held, before.size)?;
+        let freed = if plan == Plan::Fresh && !ask.atomic { held } else { 0 };
         let (mut hash, mut same) = (ask.verify.then(Sha256::new), None);
         if let (Some(hash), held @ 1..) = (&mut hash, plan.resumed_from(before.size)) {
             let (begun, method) = remote.same_beginning(&target, (&ask.local, &source), held).await?;
             (*hash, same) = (begun, Some(method));
         }
-        Ok(Self { ask, source, before, target, plan, hash, same, claim })
+        Ok(Self { ask, source, before, target, plan, freed, permissions, hash, same, claim })
     }
 
     /// Bytes of the source.
@@ -211,18 +273,19 @@ impl Upload {
     /// See [`Fault`]; what is there then is a prefix.
     pub async fn run(self, sides: &Sides, mut moved: impl FnMut(u64)) -> Result<Outcome, Fault> {
         let remote = &sides.there;
-        let Self { ask, mut source, before, target, plan, hash, same, claim: _claim } = self;
+        let Self { ask, mut source, before, target, plan, freed, permissions, hash, same, claim: _claim } =
+            self;
         let total = before.size;
         let from = plan.resumed_from(total);
-        if plan == Plan::Complete && !ask.preserve {
+        if plan == Plan::Complete && !ask.preserve && permissions.then == Then::Same {
             let not_atomic = take_place(remote, &target, &ask.remote).await?;
             return Ok(Outcome { verified: same, not_atomic, ..Outcome::default() });
         }
         if ask.destination == Destination::Named {
-            remote.has_room(&target, total - from).await?;
+            remote.has_room(&target, (total - from).saturating_sub(freed)).await?;
         }
         let content = if plan == Plan::Fresh { Content::Truncate } else { Content::Keep };
-        let how = Open::Write { content, permissions: before.mode & 0o777 };
+        let how = Open::Write { content, permissions: permissions.made };
         let file =
             remote.answer(remote.files.open(&target, how)).await.map_err(|error| match error.kind {
                 // The file would be made, so it is its directory that is not there.
@@ -268,10 +331,17 @@ impl Upload {
             let same =
                 Attributes { size: None, mode: Some(before.mode), times: Some((seconds(times), modified)) };
             remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
+        } else if permissions.then != Then::Same {
+            let now = remote.answer(file.attributes()).await.map_err(|error| fault(&target, &error))?;
+            if let Some(mode) = now.mode.and_then(|mode| permissions.then.of(mode)) {
+                let same = Attributes { mode: Some(mode), ..Attributes::default() };
+                remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
+            }
         }
         remote.answer(file.close()).await.map_err(|error| fault(&target, &error))?;
-        let after = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?;
-        let source_changed = after.len() != total || since_epoch(after.modified()) != before.modified;
+        let after = blocking(move || Look::of(&again)).await;
+        let after = after.map_err(|cause| local_fault(&ask.local, &cause))?;
+        let source_changed = after.size != total || after.modified != before.modified;
         let verified = remote.verify(&target, (hash, total), source_changed).await?;
         let not_atomic = take_place(remote, &target, &ask.remote).await?;
         Ok(Outcome { verified, source_changed, not_atomic })
@@ -313,7 +383,7 @@ impl Download {
 
         let name = last_name(&ask.remote).to_vec();
         let (here, claims, named) = (sides.here.clone(), sides.claims.clone(), ask.local.clone());
-        let (atomic, meant) = (ask.atomic, ask.destination);
+        let (atomic, meant, mode) = (ask.atomic, ask.destination, before.mode.unwrap_or(0o666));
         let looked = blocking(move || {
             let destination = match meant {
                 Destination::Named => {
@@ -327,12 +397,20 @@ impl Download {
                 false => destination.clone(),
             };
             let claim = claims.local(&here.identity(&destination))?;
+            let replaced = if atomic { here.find(&destination)? } else { None };
+            if replaced.as_ref().is_some_and(|there| there.kind != Kind::File) {
+                return Err(Refusal::LocalNotFile(destination));
+            }
             match here.find(&target)? {
                 Some(there) if there.kind != Kind::File => Err(Refusal::LocalNotFile(target)),
-                there => Ok((destination, target, there.map_or(0, |there| there.size), claim)),
+                there => {
+                    let replaced = replaced.map(|replaced| replaced.mode);
+                    let permissions = Permitted::decide(mode, replaced, there.is_some());
+                    Ok((destination, target, there.map_or(0, |there| there.size), permissions, claim))
+                }
             }
         });
-        let (destination, target, held, claim) = looked.await?;
+        let (destination, target, held, permissions, claim) = looked.await?;
         ask.local = destination;
         let plan = Plan::decide(ask.resume, held, total)?;
         let held = plan.resumed_from(total);
@@ -344,14 +422,15 @@ impl Download {
             (*hash, same) = (begun, Some(method));
         }
         let (here, at) = (sides.here.clone(), target.clone());
-        let (truncate, mode) = (plan == Plan::Fresh, before.mode.unwrap_or(0o666) & 0o777);
+        let (truncate, mode) = (plan == Plan::Fresh, permissions.made);
         let opened = blocking(move || {
             let mut into = here.write(&at, truncate, mode)?;
             into.seek(SeekFrom::Start(held)).map_err(|cause| local(&at, cause))?;
-            Ok::<_, Refusal>(into)
+            // Whoever asked may go away meanwhile; until here the destination is taken.
+            Ok::<_, Refusal>((into, claim))
         });
-        let into = opened.await?;
-        Ok(Self { ask, source, before, total, target, into, plan, hash, same, claim })
+        let (into, claim) = opened.await?;
+        Ok(Self { ask, source, before, total, target, into, permissions, plan, hash, same, claim })
     }
 
     /// Bytes of the source.
@@ -373,17 +452,36 @@ impl Download {
     ///
     /// # Errors
     /// See [`Fault`]; what is there then is a prefix.
-    pub async fn run(self, sides: &Sides, moved: impl FnMut(u64) + Send + 'static) -> Result<Outcome, Fault> {
+    pub async fn run(
+        self,
+        sides: &Sides,
+        mut moved: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Outcome, Fault> {
         let remote = &sides.there;
         let from = self.resumed_from();
-        let Self { ask, source, before, total, target, into, plan, hash, same, claim: _claim } = self;
-        if plan == Plan::Complete && !ask.preserve {
-            take_place_here(sides, target, ask.local).await?;
+        let Self { ask, source, before, total, target, into, permissions, plan, hash, same, claim } = self;
+        // The threads that write outlive this future where it is dropped; as long as they do, nobody else writes there.
+        let claim = Arc::new(claim);
+        if plan == Plan::Complete && !ask.preserve && permissions.then == Then::Same {
+            take_place_here(sides, target, ask.local, claim).await?;
             return Ok(Outcome { verified: same, ..Outcome::default() });
         }
-        let ours = into.try_clone().map_err(|cause| local_fault(&target, &cause))?;
+        // Where it is not needed the thread that writes closes the file: that may wait for the disk.
+        let ours = match (ask.preserve, permissions.then) {
+            (false, Then::Same) => None,
+            (true, _) | (false, Then::Less(_) | Then::These(_)) => {
+                Some(into.try_clone().map_err(|cause| local_fault(&target, &cause))?)
+            }
+        };
         let flow = remote.flow(Limit::Read);
-        let flush = if ask.destination == Destination::Named { Flush::Now } else { Flush::Later };
+        // What takes another's place is whole on the disk before it does: a crash must not leave neither.
+        let flush =
+            if ask.destination == Destination::Named || ask.atomic { Flush::Now } else { Flush::Later };
+        let writing = Arc::clone(&claim);
+        let moved = move |bytes| {
+            let _writing = &writing;
+            moved(bytes);
+        };
         let streamed = stream::download(&*source, into, (from, total), flow, hash, flush, moved).await;
         let (reached, hash) = streamed.map_err(|error| match error {
             StreamError::Remote(error) => fault(&ask.remote, &error),
@@ -394,21 +492,38 @@ impl Download {
             now.size != before.size || now.times.map(|(_, at)| at) != before.times.map(|(_, at)| at)
         };
         let source_changed = reached != total || changed(after);
-        if ask.preserve {
-            keep(&ours, &before).map_err(|cause| local_fault(&target, &cause))?;
+        if let Some(ours) = ours {
+            let preserve = ask.preserve;
+            let kept = blocking(move || match preserve {
+                true => keep(&ours, &before),
+                false => match permissions.then.of(ours.metadata()?.permissions().mode()) {
+                    Some(mode) => ours.set_permissions(Permissions::from_mode(mode)),
+                    None => Ok(()),
+                },
+            });
+            kept.await.map_err(|cause| local_fault(&target, &cause))?;
         }
         let verified = remote.verify(&ask.remote, (hash, total), source_changed).await?;
-        take_place_here(sides, target, ask.local).await?;
+        take_place_here(sides, target, ask.local, claim).await?;
         Ok(Outcome { verified, source_changed, not_atomic: false })
     }
 }
 
-async fn take_place_here(sides: &Sides, half: PathBuf, place: PathBuf) -> Result<(), Fault> {
+async fn take_place_here(
+    sides: &Sides,
+    half: PathBuf,
+    place: PathBuf,
+    claim: Arc<Claim>,
+) -> Result<(), Fault> {
     if half == place {
         return Ok(());
     }
     let here = sides.here.clone();
-    blocking(move || here.rename(&half, &place)).await.map_err(Fault::from)
+    let renamed = blocking(move || {
+        let _claim = claim;
+        here.rename(&half, &place)
+    });
+    renamed.await.map_err(Fault::from)
 }
 
 /// What was refused in the midst of a transfer has failed.
@@ -420,6 +535,7 @@ impl From<Refusal> for Fault {
             Refusal::ResumeMismatch(_) => Failure::VerifyMismatch,
             Refusal::Outside(_) => Failure::PermissionDenied,
             Refusal::Busy(_)
+            | Refusal::Twins(_)
             | Refusal::NoDirectory(_)
             | Refusal::TooMany { .. }
             | Refusal::LocalNotFile(_)

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
 use ssh_mcp_core::port::fs::{Attributes, Kind};
 
 use super::file::{Refusal, keep};
@@ -40,7 +40,7 @@ pub struct Look {
     /// Last change, since 1970.
     pub modified: Duration,
     /// Device and number, the same for every path to one file.
-    pub identity: (u64, u64),
+    pub identity: (i128, u64),
 }
 
 /// A place in a directory: what is done to it is done there, wherever its path leads by then.
@@ -103,7 +103,7 @@ impl Local {
         }
         let spot = self.spot(path)?;
         let file = spot.open(OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
-        let there = Look::from(rustix::fs::fstat(&file).map_err(|cause| spot.refuse(cause))?);
+        let there = Look::of(&file).map_err(|cause| refusal(path, cause))?;
         match there.kind {
             Kind::File => Ok((file, there)),
             Kind::Directory | Kind::Link | Kind::Other => Err(Refusal::LocalNotFile(path.to_owned())),
@@ -114,7 +114,7 @@ impl Local {
     pub(super) fn write(&self, path: &Path, truncate: bool, mode: u32) -> Result<File, Refusal> {
         let spot = self.spot(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
-        let file = spot.open(flags, Mode::from_bits_truncate(mode))?;
+        let file = spot.open(flags, permissions(mode))?;
         // What is no file was put there since it was looked at.
         match file.metadata().map_err(|cause| refusal(path, cause))? {
             there if !there.is_file() => return Err(Refusal::LocalNotFile(path.to_owned())),
@@ -133,7 +133,7 @@ impl Local {
     /// Makes a directory; one that is there is as good.
     pub(super) fn make_dir(&self, path: &Path, mode: u32) -> Result<Made, Refusal> {
         let spot = self.spot(path)?;
-        match rustix::fs::mkdirat(spot.at(), &spot.name, Mode::from_bits_truncate(mode)) {
+        match rustix::fs::mkdirat(spot.at(), &spot.name, permissions(mode)) {
             Ok(()) => Ok(Made::New),
             Err(cause) => match self.find(path)? {
                 Some(there) if there.kind == Kind::Directory => Ok(Made::Before),
@@ -257,6 +257,11 @@ impl Spot {
     }
 }
 
+/// Permission bits, whose width is that of the system.
+fn permissions(bits: u32) -> Mode {
+    Mode::from_raw_mode((bits & 0o7777) as RawMode)
+}
+
 fn is_link(directory: &File, name: &CStr) -> bool {
     let there = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     there.is_ok_and(|there| Look::from(there).kind == Kind::Link)
@@ -264,6 +269,13 @@ fn is_link(directory: &File, name: &CStr) -> bool {
 
 fn refusal(path: &Path, cause: io::Error) -> Refusal {
     Refusal::Local { path: path.to_owned(), cause }
+}
+
+impl Look {
+    /// What an open file is.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(rustix::fs::fstat(file)?.into())
+    }
 }
 
 impl From<rustix::fs::Stat> for Look {
@@ -286,7 +298,7 @@ impl From<rustix::fs::Stat> for Look {
             size: u64::try_from(there.st_size).unwrap_or(0),
             mode: u32::from(there.st_mode) & 0o7777,
             modified: Duration::new(seconds, nanos),
-            identity: (u64::from(there.st_dev), u64::from(there.st_ino)),
+            identity: (i128::from(there.st_dev), u64::from(there.st_ino)),
         }
     }
 }

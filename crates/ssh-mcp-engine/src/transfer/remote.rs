@@ -19,8 +19,6 @@ use ssh_mcp_core::{
 
 pub use ssh_mcp_core::kind::transfer::VerifyMethod;
 
-use tokio::time::timeout;
-
 use super::{
     file::{Fault, Refusal, blocking, local},
     local::Made,
@@ -78,7 +76,7 @@ impl Remote {
 
     /// The answer to a request, if the server gives one at all.
     pub(super) async fn answer<T>(&self, asked: BoxFuture<'_, Result<T, FsError>>) -> Result<T, FsError> {
-        timeout(self.patience, asked).await.unwrap_or_else(|_| {
+        stream::patient(self.patience, || self.files.pulse(), asked).await.unwrap_or_else(|| {
             let cause = format!("no answer for {} s", self.patience.as_secs());
             Err(FsError { kind: FsErrorKind::TimedOut, cause })
         })
@@ -158,6 +156,9 @@ impl Remote {
 
     /// What the refusal to make a directory means: one that is there is as good.
     pub(super) async fn made_before(&self, path: &[u8], error: &FsError) -> Result<Made, Fault> {
+        if matches!(error.kind, FsErrorKind::Gone | FsErrorKind::TimedOut) {
+            return Err(fault(path, error));
+        }
         match self.answer(self.files.attributes(path, Links::Follow)).await {
             Ok(there) if there.kind() == Some(Kind::Directory) => Ok(Made::Before),
             Ok(_) | Err(_) => Err(fault(path, error)),

@@ -1,6 +1,7 @@
 //! Transfers as callers see them: started, watched, ended.
 
 use std::{
+    future::Future,
     path::PathBuf,
     pin::pin,
     sync::{
@@ -13,12 +14,12 @@ use std::{
 use ssh_mcp_core::{
     flight::Joined,
     id::{SessionId, TransferId},
-    kind::transfer::{self, Failure, Fault, Hashed, Outcome, Progress, Resume, STEP},
+    kind::transfer::{self, Failure, Fault, Hashed, Progress, Resume, STEP},
     lifecycle::{AutoRelease, Close, Confirmed, End, Lifecycle, SessionRef},
     owner::Owner,
     port::{
         BoxFuture,
-        fs::{FsError, RemoteFs},
+        fs::{FsError, Kind, RemoteFs},
         ssh::ChannelError,
     },
     quota::Quota,
@@ -32,7 +33,7 @@ use super::{
     file::{Destination, Download, Refusal, Sides, Upload, blocking},
     local::Local,
     remote::{Range, Remote, RemoteHash, shown},
-    tree::{Pattern, Tree, TreeEnd},
+    tree::{Pattern, Tree, TreeEnd, UnderWay},
 };
 use crate::{Cancel, Clock, Engine, Missing, Observable, StartError, Waited, command, session::while_open};
 
@@ -302,11 +303,16 @@ impl Order {
         blocking(move || paths.iter().try_for_each(|path| here.check(path))).await
     }
 
-    /// Local sources are there; what they are is looked at again when they are opened.
+    /// Local sources are there, and of a kind that can be sent; that is looked at again when they are opened.
     async fn check_sources(&self) -> Result<(), Refusal> {
         let Route::Up { from, .. } = &self.route else { return Ok(()) };
-        let (here, from) = (self.here.clone(), from.clone());
-        blocking(move || from.iter().try_for_each(|path| here.look(path).map(drop))).await
+        let (here, from, recursive) = (self.here.clone(), from.clone(), self.recursive);
+        let check = move |path: &PathBuf| match here.look(path)?.kind {
+            Kind::File => Ok(()),
+            Kind::Directory if recursive => Ok(()),
+            Kind::Directory | Kind::Link | Kind::Other => Err(Refusal::LocalNotFile(path.clone())),
+        };
+        blocking(move || from.iter().try_for_each(check)).await
     }
 
     /// Looks at both sides. The paths are those an answer shows.
@@ -419,21 +425,41 @@ impl Running {
             bytes = self.transfer.spec.total,
             "transfer started"
         );
+        // What moves the bytes is gone behind this, and with it whatever it held, before anybody hears of the end.
+        let mut under_way = UnderWay::new();
+        let mut end = TreeEnd::default();
+        let moving = work.run(sides, pattern, &self.transfer.progress, &mut under_way, &mut end);
+        let over = self.until_the_end(moving).await;
+        under_way.shutdown().await;
+        if over == Over::Late {
+            end.took_longer(self.limit.unwrap_or_default());
+        }
+        // Somebody may win at this very moment; its reason follows at once.
+        if over != Over::Asked && self.transfer.life.close() == Close::Lost {
+            while self.transfer.stop_reason().is_none() {
+                self.transfer.stopped.notified().await;
+            }
+        }
+        self.settle(end);
+    }
+
+    /// Until it has ended, or has to.
+    async fn until_the_end(&self, moving: impl Future<Output = ()>) -> Over {
         let deadline = self.limit.map(|limit| self.transfer.spec.started.saturating_add(limit));
-        let mut moving = pin!(work.run(sides, pattern, Arc::clone(&self.transfer.progress)));
+        let mut moving = pin!(moving);
         let mut seen = self.transfer.progress.read();
-        let end = loop {
+        loop {
             let now = self.clock.now();
             let next = (now + STEP).min(deadline.unwrap_or(Duration::MAX));
             tokio::select! {
                 biased;
-                () = self.transfer.stopped.notified() => break None,
-                end = &mut moving => break Some(end),
+                () = self.transfer.stopped.notified() => return Over::Asked,
+                () = &mut moving => return Over::ByItself,
                 () = self.clock.sleep_until(next) => {}
             }
             let now = self.clock.now();
             if deadline.is_some_and(|deadline| now >= deadline) {
-                break Some(TreeEnd::timed_out(self.limit.unwrap_or_default()));
+                return Over::Late;
             }
             let reached = self.transfer.progress.read();
             self.transfer.rate.lock().note(now, reached.moved());
@@ -443,22 +469,12 @@ impl Running {
                 self.session.active.touch(now);
                 self.transfer.changes.record(());
             }
-        };
-        // Somebody may win at this very moment; its reason follows at once.
-        if end.is_some() && self.transfer.life.close() == Close::Lost {
-            while self.transfer.stop_reason().is_none() {
-                self.transfer.stopped.notified().await;
-            }
         }
-        self.settle(end);
     }
 
     /// Records the end, wakes who waits, gives session and place back.
-    fn settle(&self, end: Option<TreeEnd>) {
-        let (outcome, mut failures) = match end {
-            Some(end) => (end.outcome, end.failures),
-            None => (Outcome::default(), Vec::new()),
-        };
+    fn settle(&self, end: TreeEnd) {
+        let TreeEnd { mut outcome, mut failures } = end;
         let (status, reason) = match self.transfer.stop_reason() {
             Some(Reason::ConnectionLost) => {
                 let reason = "the connection ended".to_owned();
@@ -467,8 +483,12 @@ impl Running {
             }
             Some(reason) => (TransferStatus::Cancelled, reason),
             None if failures.is_empty() => (TransferStatus::Completed, Reason::Completed),
-            None => (TransferStatus::Failed, Reason::Failed),
+            None => (TransferStatus::Failed, cause(&failures)),
         };
+        if status != TransferStatus::Completed {
+            // Said of some files, it would be taken for all of them.
+            outcome.verified = None;
+        }
         let error = failures.first().filter(|_| status == TransferStatus::Failed).cloned();
         let now = self.clock.now();
         let reached = self.transfer.progress.read();
@@ -492,15 +512,43 @@ impl Running {
     }
 }
 
+/// Why bytes do not move any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// It has come to its end.
+    ByItself,
+    /// Somebody ends it.
+    Asked,
+    /// It took longer than it may.
+    Late,
+}
+
+/// The reason of an end with these failures.
+fn cause(failures: &[Fault]) -> Reason {
+    let has = |what| failures.iter().any(|fault| fault.failure == what);
+    match (has(Failure::ConnectionLost), has(Failure::Timeout)) {
+        (true, _) => Reason::ConnectionLost,
+        (false, true) => Reason::TimedOut,
+        (false, false) => Reason::Failed,
+    }
+}
+
 impl Work {
-    async fn run(self, sides: Sides, pattern: Pattern, progress: Arc<Progress>) -> TreeEnd {
-        let counting = Arc::clone(&progress);
+    async fn run(
+        self,
+        sides: Sides,
+        pattern: Pattern,
+        progress: &Arc<Progress>,
+        under_way: &mut UnderWay,
+        end: &mut TreeEnd,
+    ) {
+        let counting = Arc::clone(progress);
         let moved = move |bytes| counting.add(bytes);
         let done = match self {
             Self::Up(upload) => upload.run(&sides, moved).await,
             Self::Down(download) => download.run(&sides, moved).await,
-            Self::Many(tree) => return tree.run(sides, pattern, progress).await,
+            Self::Many(tree) => return tree.run(sides, pattern, progress, under_way, end).await,
         };
-        TreeEnd::of_one(done, &progress)
+        end.one(done, progress);
     }
 }

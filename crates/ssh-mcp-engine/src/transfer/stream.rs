@@ -9,6 +9,7 @@ use std::{
     fs::File,
     future::Future,
     io::{self, Read, Write},
+    pin::pin,
     time::Duration,
 };
 
@@ -29,6 +30,25 @@ pub struct Flow {
     pub depth: usize,
     /// Nothing moves for so long: it is given up.
     pub patience: Duration,
+}
+
+/// What is waited for; none once for the patience neither that nor anything else of the service has moved.
+///
+/// Files share a line: on a slow one, what is asked last waits behind all that others have under way.
+pub(super) async fn patient<T>(
+    patience: Duration,
+    pulse: impl Fn() -> u64,
+    awaited: impl Future<Output = T>,
+) -> Option<T> {
+    let mut awaited = pin!(awaited);
+    loop {
+        let before = pulse();
+        match timeout(patience, &mut awaited).await {
+            Ok(value) => return Some(value),
+            Err(_) if pulse() == before => return None,
+            Err(_) => {}
+        }
+    }
 }
 
 /// A SHA-256 over what passes; a resumed transfer begins with that of the prefix.
@@ -60,8 +80,8 @@ pub enum StreamError {
 /// Chunks between the thread of the local file and the line: enough that neither waits for the other's next step.
 const AHEAD: usize = 4;
 
-/// Sends what is left of `source`, whose position is `from` and whose end is expected at `end`, to the same position.
-/// `moved` hears of every piece.
+/// Sends `source`, whose position is `from`, up to `end`, to the same position; what was added to it meanwhile is not sent.
+/// An `end` of 0 is that of a file that does not say how long it is, and then all of it is. `moved` hears of every piece.
 pub async fn upload(
     source: File,
     to: &dyn RemoteFile,
@@ -71,7 +91,8 @@ pub async fn upload(
     mut moved: impl FnMut(u64),
 ) -> Result<Hash, StreamError> {
     let (read, mut chunks) = mpsc::channel(AHEAD);
-    let reading = spawn_blocking(move || read_ahead(source, end - from, flow.chunk, &read, hash));
+    let expected = (end > 0).then(|| end.saturating_sub(from));
+    let reading = spawn_blocking(move || read_ahead(source, expected, flow.chunk, &read, hash));
     let mut under_way: UnderWay<()> = VecDeque::new();
     let mut offset = from;
     let mut has_more = true;
@@ -83,7 +104,8 @@ pub async fn upload(
                 chunk = chunks.recv(), if has_more && under_way.len() < flow.depth => Ok(Step::Read(chunk)),
             }
         };
-        match timeout(flow.patience, step).await.map_err(|_| StreamError::Stalled(flow.patience))?? {
+        let step = patient(flow.patience, || to.pulse(), step).await;
+        match step.ok_or(StreamError::Stalled(flow.patience))?? {
             Step::Moved(((), len)) => moved(len),
             Step::Read(Some(chunk)) => {
                 let len = chunk.len() as u64;
@@ -116,6 +138,7 @@ pub async fn download(
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
+        // The disk here, which has nothing to do with the service.
         let taken = timeout(flow.patience, fetched.send(pieces)).await;
         if taken.map_err(|_| StreamError::Stalled(flow.patience))?.is_err() {
             // The thread has ended early, and its result says why.
@@ -165,8 +188,9 @@ impl<'a> Fetch<'a> {
         if self.under_way.is_empty() {
             return Ok(None);
         }
-        let step = timeout(self.flow.patience, first(&mut self.under_way)).await;
-        let (pieces, len) = step.map_err(|_| StreamError::Stalled(self.flow.patience))??;
+        let pulse = || self.source.pulse();
+        let step = patient(self.flow.patience, pulse, first(&mut self.under_way)).await;
+        let (pieces, len) = step.ok_or(StreamError::Stalled(self.flow.patience))??;
         let got: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if got == 0 {
             // The file ends here; what was asked for behind it does not exist.
@@ -212,21 +236,20 @@ async fn joined<T>(
 
 fn read_ahead(
     source: File,
-    expected: u64,
+    mut left: Option<u64>,
     chunk: u32,
     to: &mpsc::Sender<Bytes>,
     mut hash: Hash,
 ) -> io::Result<Hash> {
-    let mut left = expected;
     loop {
-        // One byte more than is expected: the end of the file is found by the read that brings its last bytes.
-        let room = u64::from(chunk).min(left + 1);
+        let most = left.unwrap_or(u64::MAX).min(u64::from(chunk));
+        let room = left.map_or(0, |left| left.min(most));
         let mut piece = Vec::with_capacity(usize::try_from(room).unwrap_or(usize::MAX));
-        let len = (&source).take(u64::from(chunk)).read_to_end(&mut piece)?;
+        let len = (&source).take(most).read_to_end(&mut piece)?;
         if let Some(hash) = &mut hash {
             hash.update(&piece);
         }
-        left = left.saturating_sub(len as u64);
+        left = left.map(|left| left.saturating_sub(len as u64));
         // Nobody listens any more: the transfer is over.
         if len == 0 || to.blocking_send(piece.into()).is_err() {
             return Ok(hash);
@@ -351,6 +374,10 @@ mod tests {
             Box::pin(async { Ok(Synced::Unsupported) })
         }
 
+        fn pulse(&self) -> u64 {
+            0
+        }
+
         fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), FsError>> {
             Box::pin(async { Ok(()) })
         }
@@ -413,6 +440,20 @@ mod tests {
         assert!(matches!(error, StreamError::Remote(FsError { kind: FsErrorKind::Denied, .. })), "{error}");
         let arrived = remote.content.lock().unwrap().clone();
         assert!(content.starts_with(&arrived) && counted == 20_000 && arrived.len() == 20_000);
+    }
+
+    #[tokio::test]
+    async fn what_is_added_to_a_source_meanwhile_is_not_sent() {
+        let content = content(5500);
+        for (from, end, sent) in [(0, 3000, 3000), (2500, 3000, 3000), (3000, 3000, 3000), (0, 0, 5500)] {
+            let remote = Memory::of(&content[..from as usize]);
+            let mut file = local(&content);
+            file.seek(SeekFrom::Start(from)).unwrap();
+            let mut counted = from;
+            upload(file, &remote, (from, end), FLOW, None, |bytes| counted += bytes).await.unwrap();
+            assert_eq!(counted, sent, "{from} {end}");
+            assert_eq!((*remote.content.lock().unwrap()).as_slice(), &content[..sent as usize]);
+        }
     }
 
     /// What a download of that much of `remote` makes of a file.

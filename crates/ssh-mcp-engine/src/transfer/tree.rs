@@ -35,8 +35,12 @@ pub(super) struct Tree {
     files: Vec<Item>,
     /// Bytes of all files.
     pub(super) total: u64,
-    /// What cannot be transferred.
+    /// What cannot be transferred: how much, and the first.
+    failed: u64,
     failures: Vec<Fault>,
+    /// Entries of all directories that were listed, and bytes of the paths they are kept under.
+    listed: usize,
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -56,7 +60,11 @@ struct Item {
     folder: Option<usize>,
 }
 
-/// How a tree ended.
+/// Files that move: how much of the line each takes, and how it ended.
+pub(super) type UnderWay = JoinSet<(u64, Result<Outcome, Fault>)>;
+
+/// How a tree ended, or how far it came.
+#[derive(Default)]
 pub(super) struct TreeEnd {
     /// Of the files that arrived, together.
     pub(super) outcome: Outcome,
@@ -70,11 +78,16 @@ const UNDER_WAY: usize = 16;
 /// Bytes under way of all files together.
 const IN_FLIGHT: u64 = 8 << 20;
 
-/// Entries of one tree: what is known of each is kept until the end.
+/// Entries of one tree, and bytes of their paths: what is known of each is kept until the end, and who lists them may be
+/// hostile.
 const MOST: usize = 1_000_000;
+const MOST_NAMES: usize = 512 << 20;
 
 /// Files whose failure is told one by one.
 pub(super) const TOLD: usize = 20;
+
+/// Requests about directories under way.
+const AT_ONCE: usize = 64;
 
 /// Permission bits without which the owner could not fill a directory.
 const FILL: u32 = 0o700;
@@ -100,11 +113,15 @@ impl Tree {
         let several = sources.len() > 1;
         tree.destination_above(sides, &to, is, several, recursive).await?;
         let here = sides.here.clone();
+        let mut taken = HashSet::new();
         blocking(move || {
             for source in sources {
                 let target = place(&to, is, last_part(source.as_os_str().as_bytes()), several);
                 let there = here.look(&source)?;
                 match there.kind {
+                    Kind::File if !taken.insert(target.clone()) => {
+                        return Err(Refusal::Twins(shown(&target)));
+                    }
                     Kind::File => tree.add(source, target, there.size, None),
                     Kind::Directory if recursive => {
                         let mut entered = HashSet::from([there.identity]);
@@ -133,6 +150,7 @@ impl Tree {
         let (here, named) = (sides.here.clone(), to.clone());
         let is = blocking(move || here.find(&named)).await?.map(|there| there.kind);
         tree.destination_below(&sides.here, &to, is, several, recursive).await?;
+        let mut taken = HashSet::new();
         let remote = &sides.there;
         for source in sources {
             let unseen = |error| Refusal::Remote { path: shown(&source), error };
@@ -140,6 +158,9 @@ impl Tree {
                 remote.answer(remote.files.attributes(&source, Links::Follow)).await.map_err(unseen)?;
             let target = path(place(to.as_os_str().as_bytes(), is, last_part(&source), several));
             match there.kind() {
+                Some(Kind::File) | None if !taken.insert(target.clone()) => {
+                    return Err(Refusal::Twins(target.display().to_string()));
+                }
                 Some(Kind::File) | None => tree.add(target, source, there.size.unwrap_or(0), None),
                 Some(Kind::Directory) if recursive => {
                     let real = remote.answer(remote.files.real_path(&source)).await.map_err(unseen)?;
@@ -153,27 +174,42 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Moves everything; `progress` is told of all of it.
-    pub(super) async fn run(self, sides: Sides, pattern: Pattern, progress: Arc<Progress>) -> TreeEnd {
-        let Self { folders, files, total, failures } = self;
-        let mut end = TreeEnd { outcome: Outcome::default(), failures: Vec::new() };
-        failures.into_iter().for_each(|failure| end.fail(failure, &progress));
-        if let Err(failure) = pattern.has_room(&sides, &folders, total).await {
-            end.fail(failure, &progress);
-            return end;
-        }
+    /// Moves everything; `progress` is told of all of it. What is left in `under_way` is the caller's to end.
+    pub(super) async fn run(
+        self,
+        sides: Sides,
+        pattern: Pattern,
+        progress: &Arc<Progress>,
+        under_way: &mut UnderWay,
+        end: &mut TreeEnd,
+    ) {
+        let Self { folders, files, total, failed, failures, .. } = self;
+        (failures.len() as u64..failed).for_each(|_| progress.file_failed());
+        failures.into_iter().for_each(|failure| end.fail(failure, progress));
         let mut made = Vec::with_capacity(folders.len());
         for folder in pattern.make_folders(&sides, &folders).await {
-            // What was to go into one that could not be made fails by itself.
-            made.push(folder.unwrap_or_else(|failure| {
-                end.fail(failure, &progress);
-                Made::Before
-            }));
+            match folder {
+                Ok(folder) => made.push(folder),
+                Err(failure) => {
+                    let ends_all = ends_all(failure.failure);
+                    end.fail(failure, progress);
+                    if ends_all {
+                        return;
+                    }
+                    // What was to go into it fails by itself.
+                    made.push(Made::Before);
+                }
+            }
+        }
+        // What is there already gives its place to what comes, and how much that is nobody has counted.
+        let is_all_new = made.iter().all(|made| *made == Made::New);
+        if is_all_new && let Err(failure) = pattern.has_room(&sides, &folders, total).await {
+            end.fail(failure, progress);
+            return;
         }
         let written = folders.first().map(|folder| folder.here.clone());
         let written = written.or_else(|| Some(files.first()?.here.parent()?.to_owned()));
         let window = pattern.window(&sides);
-        let mut under_way = JoinSet::new();
         let mut weight = 0;
         let mut files = files.into_iter().peekable();
         loop {
@@ -188,7 +224,7 @@ impl Tree {
                     file.folder.and_then(|folder| made.get(folder)).is_some_and(|made| *made == Made::New);
                 let destination = if is_new { Destination::New } else { Destination::Exact };
                 let ask = pattern.ask(file, destination);
-                let (sides, progress) = (sides.clone(), Arc::clone(&progress));
+                let (sides, progress) = (sides.clone(), Arc::clone(progress));
                 under_way.spawn(async move { (weighs, pattern.transfer(&sides, ask, &progress).await) });
             }
             match under_way.join_next().await {
@@ -201,30 +237,28 @@ impl Tree {
                             end.outcome.merge(outcome);
                         }
                         Err(failure) => {
-                            let lost = failure.failure == Failure::ConnectionLost;
-                            end.fail(failure, &progress);
-                            if lost {
-                                // And with the connection everything else.
-                                return end;
+                            let ends_all = ends_all(failure.failure);
+                            end.fail(failure, progress);
+                            if ends_all {
+                                return;
                             }
                         }
                     }
                 }
                 Some(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
                 // The runtime is shutting down.
-                Some(Err(_)) => return end,
+                Some(Err(_)) => return,
             }
         }
         if let (Direction::Download, Some(folder)) = (pattern.way, written) {
             let here = sides.here.clone();
             if let Err(refusal) = blocking(move || here.flush(&folder)).await {
-                end.fail(refusal.into(), &progress);
+                end.fail(refusal.into(), progress);
             }
         }
         if pattern.preserve {
-            pattern.finish_folders(&sides, &folders, &mut end, &progress).await;
+            pattern.finish_folders(&sides, &folders, end, progress).await;
         }
-        end
     }
 
     fn add(&mut self, here: PathBuf, there: Vec<u8>, size: u64, folder: Option<usize>) {
@@ -232,14 +266,44 @@ impl Tree {
         self.files.push(Item { here, there, size, folder });
     }
 
-    fn fail(&mut self, failure: Failure, reason: String) {
-        self.failures.push(Fault { failure, reason });
+    fn fail(&mut self, fault: Fault) {
+        self.failed += 1;
+        if self.failures.len() < TOLD {
+            self.failures.push(fault);
+        }
     }
 
-    fn has_room(&self, at: &str) -> Result<(), Refusal> {
-        match self.files.len() + self.folders.len() < MOST {
+    /// What cannot be looked at is recorded, unless whatever comes behind it could not be either.
+    fn missed(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let is_last = match &refusal {
+            Refusal::TooMany { .. } => true,
+            Refusal::Remote { error, .. } => ends_all(error.kind.into()),
+            Refusal::Local { .. }
+            | Refusal::Outside(_)
+            | Refusal::Busy(_)
+            | Refusal::Twins(_)
+            | Refusal::NoDirectory(_)
+            | Refusal::LocalNotFile(_)
+            | Refusal::RemoteNotFile(_)
+            | Refusal::Overshoot(_)
+            | Refusal::ResumeMismatch(_) => false,
+        };
+        if is_last {
+            return Err(refusal);
+        }
+        self.fail(refusal.into());
+        Ok(())
+    }
+
+    /// Entries of a directory were listed: the lengths of their names, and of both paths of the directory.
+    fn list(&mut self, at: &[u8], paths: usize, names: impl Iterator<Item = usize>) -> Result<(), Refusal> {
+        for name in names {
+            self.listed += 1;
+            self.names = self.names.saturating_add(paths).saturating_add(2 * name);
+        }
+        match self.listed <= MOST && self.names <= MOST_NAMES {
             true => Ok(()),
-            false => Err(Refusal::TooMany { path: at.to_owned(), limit: MOST }),
+            false => Err(Refusal::TooMany { path: shown(at), limit: MOST }),
         }
     }
 
@@ -331,7 +395,7 @@ impl Tree {
         here: &Local,
         from: PathBuf,
         to: Vec<u8>,
-        entered: &mut HashSet<(u64, u64)>,
+        entered: &mut HashSet<(i128, u64)>,
     ) -> Result<(), Refusal> {
         // Innermost last, with what is left of it in reverse.
         let mut open = vec![self.open_here(here, &from, &to)?];
@@ -342,9 +406,8 @@ impl Tree {
             };
             let source = from.join(&name);
             let target = [to.as_slice(), b"/", name.as_bytes()].concat();
-            self.has_room(&source.display().to_string())?;
             match here.look(&source) {
-                Err(refusal) => self.failures.push(refusal.into()),
+                Err(refusal) => self.missed(refusal)?,
                 Ok(there) => match there.kind {
                     Kind::File => {
                         let folder = Some(*folder);
@@ -356,11 +419,11 @@ impl Tree {
                         }
                         match self.open_here(here, &source, &target) {
                             Ok(level) => open.push(level),
-                            Err(refusal) => self.failures.push(refusal.into()),
+                            Err(refusal) => self.missed(refusal)?,
                         }
                     }
                     Kind::Link | Kind::Other => {
-                        self.fail(Failure::IoError, Refusal::LocalNotFile(source).to_string());
+                        self.missed(Refusal::LocalNotFile(source))?;
                     }
                 },
             }
@@ -370,6 +433,8 @@ impl Tree {
 
     fn open_here(&mut self, here: &Local, from: &Path, to: &[u8]) -> Result<Level, Refusal> {
         let mut names = here.list(from)?;
+        let paths = from.as_os_str().len() + to.len();
+        self.list(from.as_os_str().as_bytes(), paths, names.iter().map(|(name, _)| name.len()))?;
         names.reverse();
         let there = here.look(from)?;
         let modified = u32::try_from(there.modified.as_secs()).unwrap_or(u32::MAX);
@@ -394,9 +459,9 @@ impl Tree {
                 continue;
             };
             let source = [at.from.as_slice(), b"/", &name].concat();
-            self.has_room(&shown(&source))?;
             if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
-                self.fail(Failure::SftpProtocol, format!("{}: no name of a file", shown(&source)));
+                let reason = format!("{}: no name of a file", shown(&source));
+                self.fail(Fault { failure: Failure::SftpProtocol, reason });
                 continue;
             }
             let target = at.to.join(OsString::from_vec(name.clone()));
@@ -406,8 +471,7 @@ impl Tree {
                 match remote.answer(remote.files.attributes(&source, Links::Follow)).await {
                     Ok(there) => is = there,
                     Err(error) => {
-                        let Fault { failure, reason } = fault(&source, &error);
-                        self.fail(failure, reason);
+                        self.missed(Refusal::Remote { path: shown(&source), error })?;
                         continue;
                     }
                 }
@@ -422,7 +486,7 @@ impl Tree {
                         match remote.answer(remote.files.real_path(&source)).await {
                             Ok(path) => real = path,
                             Err(error) => {
-                                self.failures.push(fault(&source, &error));
+                                self.missed(Refusal::Remote { path: shown(&source), error })?;
                                 continue;
                             }
                         }
@@ -432,11 +496,11 @@ impl Tree {
                     }
                     match self.open_there(remote, (source, is), target, real).await {
                         Ok(level) => open.push(level),
-                        Err(refusal) => self.failures.push(refusal.into()),
+                        Err(refusal) => self.missed(refusal)?,
                     }
                 }
                 Some(Kind::Link | Kind::Other) => {
-                    self.fail(Failure::IoError, Refusal::RemoteNotFile(shown(&source)).to_string());
+                    self.missed(Refusal::RemoteNotFile(shown(&source)))?;
                 }
             }
         }
@@ -458,10 +522,9 @@ impl Tree {
             if some.is_empty() {
                 break;
             }
+            let paths = from.len() + to.as_os_str().len();
+            self.list(&from, paths, some.iter().map(|entry| entry.name.len()))?;
             entries.extend(some.into_iter().map(|entry| (entry.name, entry.attributes)));
-            if entries.len() > MOST {
-                return Err(Refusal::TooMany { path: shown(&from), limit: MOST });
-            }
         }
         entries.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
         let folder = self.enter(&to, &from, is);
@@ -547,14 +610,19 @@ impl Pattern {
             Direction::Upload => {
                 let mut made = Vec::with_capacity(folders.len());
                 // Requests are answered in the order they are sent, so those of parents come first.
-                for some in folders.chunks(64) {
+                for some in folders.chunks(AT_ONCE) {
                     let make = |folder: &Folder| sides.there.files.make_dir(&folder.there, mode(folder));
                     let asked: Vec<_> = some.iter().map(make).collect();
                     for (folder, asked) in some.iter().zip(asked) {
-                        made.push(match sides.there.answer(asked).await {
+                        let folder = match sides.there.answer(asked).await {
                             Ok(()) => Ok(Made::New),
                             Err(error) => sides.there.made_before(&folder.there, &error).await,
-                        });
+                        };
+                        let ends_all = folder.as_ref().is_err_and(|fault| ends_all(fault.failure));
+                        made.push(folder);
+                        if ends_all {
+                            return made;
+                        }
                     }
                 }
                 made
@@ -572,57 +640,80 @@ impl Pattern {
 
     /// Gives directories the source's permissions and times, the inner ones first.
     async fn finish_folders(self, sides: &Sides, folders: &[Folder], end: &mut TreeEnd, progress: &Progress) {
-        for folder in folders.iter().rev().filter(|folder| folder.attributes.times.is_some()) {
-            let same = Attributes {
-                size: None,
-                mode: folder.attributes.mode.map(|mode| mode & 0o7777),
-                times: folder.attributes.times,
-            };
-            let kept = match self.way {
+        let same = |folder: &Folder| Attributes {
+            size: None,
+            mode: folder.attributes.mode.map(|mode| mode & 0o7777),
+            times: folder.attributes.times,
+        };
+        let sources: Vec<_> =
+            folders.iter().rev().filter(|folder| folder.attributes.times.is_some()).collect();
+        for some in sources.chunks(AT_ONCE) {
+            match self.way {
                 Direction::Upload => {
-                    let kept =
-                        sides.there.answer(sides.there.files.set_attributes(&folder.there, same)).await;
-                    kept.map_err(|error| fault(&folder.there, &error))
+                    let keep =
+                        |folder: &&Folder| sides.there.files.set_attributes(&folder.there, same(folder));
+                    let asked: Vec<_> = some.iter().map(keep).collect();
+                    for (folder, asked) in some.iter().zip(asked) {
+                        let Err(error) = sides.there.answer(asked).await else { continue };
+                        let failure = fault(&folder.there, &error);
+                        let ends_all = ends_all(failure.failure);
+                        end.fail(failure, progress);
+                        if ends_all {
+                            return;
+                        }
+                    }
                 }
                 Direction::Download => {
-                    let (here, at) = (sides.here.clone(), folder.here.clone());
-                    blocking(move || here.keep(&at, &same)).await.map_err(Fault::from)
+                    let here = sides.here.clone();
+                    let wanted: Vec<_> =
+                        some.iter().map(|folder| (folder.here.clone(), same(folder))).collect();
+                    let keep = move |(folder, same): &(PathBuf, Attributes)| here.keep(folder, same).err();
+                    let failures: Vec<Refusal> =
+                        blocking(move || wanted.iter().filter_map(keep).collect()).await;
+                    failures.into_iter().for_each(|failure| end.fail(failure.into(), progress));
                 }
-            };
-            if let Err(failure) = kept {
-                end.fail(failure, progress);
             }
         }
     }
 }
 
 impl TreeEnd {
-    /// The end of a single file.
-    pub(super) fn of_one(done: Result<Outcome, Fault>, progress: &Progress) -> Self {
-        let mut end = Self { outcome: Outcome::default(), failures: Vec::new() };
+    /// A file has ended.
+    pub(super) fn one(&mut self, done: Result<Outcome, Fault>, progress: &Progress) {
         match done {
             Ok(outcome) => {
                 progress.file_done();
-                end.outcome = outcome;
+                self.outcome.merge(outcome);
             }
-            Err(failure) => end.fail(failure, progress),
+            Err(failure) => self.fail(failure, progress),
         }
-        end
     }
 
-    /// The end of what took longer than it may.
-    pub(super) fn timed_out(limit: Duration) -> Self {
+    /// All of it took longer than it may.
+    pub(super) fn took_longer(&mut self, limit: Duration) {
         let reason = format!("the transfer took longer than {} s", limit.as_secs());
-        let failures = vec![Fault { failure: Failure::Timeout, reason }];
-        Self { outcome: Outcome::default(), failures }
+        self.first(Fault { failure: Failure::Timeout, reason });
+    }
+
+    /// What a caller should hear before everything else.
+    fn first(&mut self, failure: Fault) {
+        self.failures.insert(0, failure);
+        self.failures.truncate(TOLD);
     }
 
     fn fail(&mut self, failure: Fault, progress: &Progress) {
         progress.file_failed();
-        if self.failures.len() < TOLD {
+        if ends_all(failure.failure) {
+            self.first(failure);
+        } else if self.failures.len() < TOLD {
             self.failures.push(failure);
         }
     }
+}
+
+/// Whether what one file failed of is what all that are left would fail of, each after its own patience.
+fn ends_all(failure: Failure) -> bool {
+    matches!(failure, Failure::ConnectionLost | Failure::Timeout)
 }
 
 /// Where a source goes: `several` go below the destination whatever it is.
@@ -648,4 +739,31 @@ fn without_slashes(path: &[u8]) -> &[u8] {
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let at = path.iter().rposition(|byte| *byte == b'/')?;
     path.get(..at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_listing_says_is_kept_within_bounds() {
+        // Entries, whether or not they become files; and one directory in another without end.
+        let mut tree = Tree::default();
+        assert!(tree.list(b"/many", 10, (0..MOST).map(|_| 10)).is_ok());
+        assert!(matches!(tree.list(b"/more", 10, std::iter::once(1)), Err(Refusal::TooMany { .. })));
+        let mut tree = Tree::default();
+        let levels =
+            (0..MOST).take_while(|level| tree.list(b"/deep", 400 * level, std::iter::once(200)).is_ok());
+        assert!(levels.count() < 2000);
+
+        let mut tree = Tree::default();
+        for _ in 0..100 {
+            assert!(tree.missed(Refusal::RemoteNotFile("x".to_owned())).is_ok());
+        }
+        assert_eq!((tree.failed, tree.failures.len()), (100, TOLD));
+        for kind in [FsErrorKind::Gone, FsErrorKind::TimedOut] {
+            let error = FsError { kind, cause: "no".to_owned() };
+            assert!(tree.missed(Refusal::Remote { path: "x".to_owned(), error }).is_err());
+        }
+    }
 }

@@ -181,6 +181,21 @@ fn starting_fails_with_the_code_of_its_cause() {
 }
 
 #[test]
+fn a_file_that_cannot_be_looked_at_has_the_code_of_its_cause() {
+    use ssh_mcp_core::port::fs::FsError;
+    for (kind, direction, code) in [
+        (FsErrorKind::Denied, Direction::Upload, Code::SftpError),
+        (FsErrorKind::Denied, Direction::Download, Code::RemoteMetadataError),
+        (FsErrorKind::TimedOut, Direction::Upload, Code::Timeout),
+        (FsErrorKind::TimedOut, Direction::Download, Code::Timeout),
+    ] {
+        let error = FsError { kind, cause: "no".to_owned() };
+        let refusal = Refusal::Remote { path: "x".to_owned(), error };
+        assert_eq!(transfer(TransferError::Refused(refusal), direction).code, code, "{kind:?} {direction:?}");
+    }
+}
+
+#[test]
 fn limits_and_bytes_taken_stand_in_the_detail() {
     assert!(Failure::from(ConnectFailure::TooManySessions { limit: 3 }).detail().contains("limit=3"));
     let stuck = Failure::from(WriteError::Stuck { accepted: 17 });

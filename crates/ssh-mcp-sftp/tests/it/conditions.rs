@@ -1,7 +1,9 @@
 //! The client, and whole files by the engine's rules, on a service that is slow, terse, broken or gone at every step.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +82,23 @@ impl Sides {
             Way::Down => here(".here.ssh-mcp-part").or_else(|| here("here")),
         };
         arrived.unwrap_or_default()
+    }
+
+    /// Permission bits of the source.
+    fn set_mode(&self, mode: u32) {
+        match self.way {
+            Way::Up => fs::set_permissions(self.here(), Permissions::from_mode(mode)).unwrap(),
+            Way::Down => self.there.set_mode(THERE, mode),
+        }
+    }
+
+    /// Those of the destination.
+    fn mode(&self) -> Option<u32> {
+        let here = || Some(fs::metadata(self.here()).ok()?.permissions().mode() & 0o7777);
+        match self.way {
+            Way::Up => self.there.mode(THERE),
+            Way::Down => here(),
+        }
     }
 
     fn ask(&self) -> Ask {
@@ -414,6 +433,110 @@ async fn what_goes_wrong_with_the_hash_of_a_prefix_refuses_and_touches_nothing()
             assert_eq!(sides.arrived(), held, "{step:?} {nth}, {way:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_read_only_source_can_be_continued_and_is_read_only_at_the_end() {
+    for (way, step) in [(Way::Up, Step::Write), (Way::Down, Step::Read)] {
+        let sides = Sides::new(way, pattern(10_000));
+        sides.set_mode(0o444);
+        let ask = || Ask { atomic: false, preserve: false, ..sides.ask() };
+        let torn = Behaviour::upset(step, 5, Fate::Status(4, "Failure"));
+        assert_eq!(sides.go(torn, ask()).await, End::Failed(Failure::IoError));
+        assert_eq!(sides.mode().map(|mode| mode & 0o700), Some(0o600), "{way:?}");
+        let going_on = Ask { resume: Resume::Yes, ..ask() };
+        assert_eq!(sides.go(Behaviour::default(), going_on).await, DONE);
+
+        let sides = Sides::new(way, pattern(10_000));
+        sides.set_mode(0o444);
+        let ask = Ask { atomic: false, preserve: false, ..sides.ask() };
+        assert_eq!(sides.go(Behaviour::default(), ask).await, DONE);
+        assert_eq!(sides.mode().map(|mode| mode & 0o700), Some(0o400), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_another_s_place_has_its_permissions() {
+    for way in [Way::Up, Way::Down] {
+        let sides = Sides::new(way, pattern(10_000));
+        match way {
+            Way::Up => {
+                sides.there.put(THERE, b"the old one");
+                sides.there.set_mode(THERE, 0o600);
+            }
+            Way::Down => {
+                fs::write(sides.here(), b"the old one").unwrap();
+                fs::set_permissions(sides.here(), Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+        let ask = Ask { preserve: false, ..sides.ask() };
+        assert_eq!(sides.go(Behaviour::default(), ask).await, DONE);
+        assert!(sides.arrived() == sides.content);
+        assert_eq!(sides.mode(), Some(0o600), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_replaced_either() {
+    let sides = Sides::new(Way::Down, pattern(10_000));
+    let _socket = UnixListener::bind(sides.here()).unwrap();
+    let both = with(&remote(&sides.there, Behaviour::default()).await);
+    for atomic in [false, true] {
+        let refused = Download::prepare(&both, Ask { atomic, ..sides.ask() }).await.err();
+        assert!(matches!(refused, Some(Refusal::LocalNotFile(_))), "{atomic}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn room_is_what_is_free_and_what_the_destination_gives_up() {
+    // 100 bytes are free.
+    let full: Garble = |answer| edited(answer, 41, &100_u64.to_be_bytes());
+    for (len, atomic, end) in [
+        (10_050, false, DONE),
+        (10_150, false, End::Failed(Failure::DiskFull)),
+        (10_050, true, End::Failed(Failure::DiskFull)),
+    ] {
+        let sides = Sides::new(Way::Up, pattern(len));
+        sides.there.put(THERE, &[0; 10_000]);
+        let behaviour = Behaviour::upset(Step::Statvfs, ALWAYS, Fate::Garbled(full));
+        assert_eq!(sides.go(behaviour, Ask { atomic, ..sides.ask() }).await, end, "{len} {atomic}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_older_than_1970_has_not_changed() {
+    let sides = Sides::new(Way::Up, pattern(10_000));
+    let then = std::time::SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
+    fs::File::options().write(true).open(sides.here()).unwrap().set_modified(then).unwrap();
+    assert_eq!(sides.go(Behaviour::default(), sides.ask()).await, DONE);
+}
+
+#[tokio::test]
+async fn a_destination_is_taken_as_long_as_a_thread_writes_to_it() {
+    let sides = Sides::new(Way::Down, pattern(10_000));
+    let both = with(&remote(&sides.there, Behaviour::default()).await);
+    let download = Download::prepare(&both, sides.ask()).await.unwrap();
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let (go_on, stuck) = std::sync::mpsc::channel::<()>();
+    let told = Arc::clone(&begun);
+    let moved = move |_| {
+        told.notify_one();
+        // Until the other end is gone.
+        _ = stuck.recv();
+    };
+    tokio::select! {
+        ended = download.run(&both, moved) => panic!("{ended:?}"),
+        () = begun.notified() => {}
+    }
+    let refused = Download::prepare(&both, sides.ask()).await.err();
+    assert!(matches!(refused, Some(Refusal::Busy(_))), "{refused:?}");
+    drop(go_on);
+    within(async {
+        while Download::prepare(&both, sides.ask()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

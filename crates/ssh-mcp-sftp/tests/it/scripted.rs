@@ -151,6 +151,15 @@ impl ScriptedFiles {
         lock(&self.disk).files.insert(path.to_vec(), file);
     }
 
+    /// Permission bits of a file, which may be changed.
+    pub(crate) fn mode(&self, path: &[u8]) -> Option<u32> {
+        lock(&self.disk).files.get(path).map(|file| file.mode)
+    }
+
+    pub(crate) fn set_mode(&self, path: &[u8], mode: u32) {
+        lock(&self.disk).files.get_mut(path).expect("it is there").mode = mode;
+    }
+
     pub(crate) fn content(&self, path: &[u8]) -> Option<Vec<u8>> {
         lock(&self.disk).files.get(path).map(|file| file.content.clone())
     }
