@@ -403,7 +403,7 @@ pub fn hash_of(output: &[u8]) -> Option<[u8; 32]> {
 #[cfg(test)]
 #[cfg(ssh_mcp_loom)]
 mod loom {
-    //! Stories of a transfer's progress under every interleaving; the number is that of `docs/lifecycle.md` part 6.
+    //! Stories of a transfer's progress under every interleaving.
 
     use std::sync::Arc;
 
@@ -411,7 +411,7 @@ mod loom {
 
     use super::Progress;
 
-    /// 52: who watches a resumed transfer from its start never sees fewer bytes than it resumed from, nor a step back.
+    /// lifecycle 6.52: who watches a resumed transfer from its start never sees fewer bytes than it resumed from, nor a step back.
     #[test]
     fn a_resumed_transfer_shows_no_less_than_it_resumed_from() {
         ::loom::model(|| {
