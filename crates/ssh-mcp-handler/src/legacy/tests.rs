@@ -464,6 +464,9 @@ async fn names_between_001_and_this_version_are_taken_with_001_alone() {
     let key =
         walk.rig.raw("ssh_shell_send_key", json!({ "shell_id": "x", "key": "enter" }), None).await.unwrap();
     assert_eq!(key.structured_content.unwrap()["code"], "SHELL_NOT_FOUND");
+    let progress = json!({ "transfer_id": "x" });
+    let progress = walk.rig.raw("ssh_get_transfer_progress", progress, None).await.unwrap();
+    assert_eq!(progress.structured_content.unwrap()["code"], "TRANSFER_NOT_FOUND");
     // Its new tool is not in this build.
     assert!(walk.rig.raw("ssh_serial_list_ports", json!({}), None).await.is_err());
     assert!(walk.rig.shared.catalogue.entries().iter().all(|entry| entry.face.name() != "ssh_execute_batch"));

@@ -109,11 +109,12 @@ fn order(calls: &Calls<'_>, session: Option<Value>) -> Result<(&'static str, Val
         true => ("ssh_download", "remote_path", "local_path"),
         false => ("ssh_upload", "local_path", "remote_path"),
     };
-    match asked("sources") {
-        // One alone need not go into a directory.
-        Value::Array(one) if one.len() == 1 => order.extend(one.into_iter().map(|one| (from.into(), one))),
-        several => _ = order.insert(format!("{from}s"), several),
-    }
+    // One alone need not go into a directory.
+    let alone = calls.asked.get("sources").and_then(Value::as_array).filter(|sources| sources.len() == 1);
+    _ = match alone.and_then(|sources| sources.first()) {
+        Some(one) => order.insert(from.into(), one.clone()),
+        None => order.insert(format!("{from}s"), asked("sources")),
+    };
     order.insert(to.into(), asked("destination"));
     order.insert("session_id".into(), session.unwrap_or_default());
     Ok((tool, order.into()))
