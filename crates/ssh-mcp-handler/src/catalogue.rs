@@ -129,7 +129,7 @@ impl Catalogue {
             let entry = |tool: &&'static legacy::Tool| {
                 let calls: Option<Vec<&Entry>> = tool.calls.iter().map(|name| self.own(name)).collect();
                 let first = *calls?.first()?;
-                let input = Arc::new(tool.input(&first.input)?);
+                let input = Arc::new(tool.input(|name| self.own(name).map(|entry| &*entry.input))?);
                 Some(Entry { face: Face::Old(tool), row: first.row, input })
             };
             tools.iter().filter_map(entry).collect()

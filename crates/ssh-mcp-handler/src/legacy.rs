@@ -5,8 +5,8 @@
 //! anybody's, and its fields are taken from their structured answers. Nothing else in the product knows an old name. The
 //! rows are in `first` (001 and 002) and `third` (003), what a row can say is in `row`; this file carries it out.
 //!
-//! A row is offered when this build and the operator's tool sets have every tool it calls, and the first of them every
-//! argument the old tool requires: so rows can stand here before their tools do.
+//! A row is offered when this build and the operator's tool sets have every tool it calls, and those every argument the
+//! old tool requires: so rows can stand here before their tools do.
 
 mod first;
 mod row;
@@ -16,7 +16,10 @@ use std::{fmt::Write as _, pin::pin, time::Duration};
 
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::Value;
-use ssh_mcp_core::{code::Code, settings::LegacyTools};
+use ssh_mcp_core::{
+    code::{Code, Effect},
+    settings::LegacyTools,
+};
 
 use crate::{
     args, call,
@@ -138,13 +141,15 @@ struct Calls<'a> {
 impl Calls<'_> {
     /// The first call, with the arguments as the table translates them.
     async fn first(&mut self) -> Result<JsonObject, Failure> {
-        let (tool, arguments) = self.begin()?;
+        let tool = self.tool.main();
+        let arguments = self.arguments(tool)?;
         self.call_with(self.cx, tool, arguments).await
     }
 
     /// The same, given up after `time`; a wait that is given up answers what there is.
     async fn first_within(&mut self, time: Duration) -> Result<JsonObject, Failure> {
-        let (tool, arguments) = self.begin()?;
+        let tool = self.tool.main();
+        let arguments = self.arguments(tool)?;
         self.call_within(time, tool, arguments).await
     }
 
@@ -174,10 +179,10 @@ impl Calls<'_> {
         self.cx.progress.is_called_off()
     }
 
-    fn begin(&self) -> Result<(&'static str, JsonObject), Failure> {
-        let tool = self.tool.calls.first().copied().unwrap_or_default();
+    /// The arguments that the table has for the call of a tool.
+    fn arguments(&self, tool: &'static str) -> Result<JsonObject, Failure> {
         let new = self.cx.catalogue.own(tool).ok_or_else(|| not_offered(tool))?;
-        Ok((tool, self.tool.translate(self.asked, &new.input)))
+        Ok(self.tool.translate(self.asked, tool, &new.input))
     }
 
     async fn call_within(
@@ -226,9 +231,21 @@ impl Calls<'_> {
     }
 }
 
+/// The longest wait of one call.
+const WAIT: Duration = Duration::from_secs(300);
+
 /// One call and no more.
 async fn once(calls: &mut Calls<'_>) -> Result<Told, Failure> {
     Ok(Told { first: calls.first().await?, last: JsonObject::new() })
+}
+
+fn is(facts: &JsonObject, status: &str) -> bool {
+    facts.get("status").is_some_and(|word| word == status)
+}
+
+/// The client no longer waits for what it asked for.
+fn called_off() -> Failure {
+    Failure::new(Code::ChannelFailed, "the client called the request off").with_effect(Effect::Unknown)
 }
 
 /// The catalogue offers a row only where it has all its tools, so this is never seen.

@@ -29,6 +29,8 @@ struct Inner {
     files: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     /// Bytes of files are moved only while this is set.
     moving: watch::Sender<bool>,
+    /// Paths are looked at only while this is set.
+    looking: watch::Sender<bool>,
     has_service: AtomicBool,
     /// Counts what moved for others than those who wait.
     pulse: AtomicU64,
@@ -52,6 +54,7 @@ impl Shelf {
         Self(Arc::new(Inner {
             files: Mutex::new(files),
             moving: watch::Sender::new(true),
+            looking: watch::Sender::new(true),
             has_service: AtomicBool::new(true),
             pulse: AtomicU64::new(0),
             mounts: AtomicUsize::new(0),
@@ -80,9 +83,15 @@ impl Shelf {
         self.0.moving.send_replace(false);
     }
 
-    /// They go on.
+    /// From now on looks at paths wait.
+    pub fn hold_looks(&self) {
+        self.0.looking.send_replace(false);
+    }
+
+    /// All goes on.
     pub fn go_on(&self) {
         self.0.moving.send_replace(true);
+        self.0.looking.send_replace(true);
     }
 
     /// The machine does something for somebody else.
@@ -128,11 +137,7 @@ impl Shelf {
 
     /// Waits until bytes may move.
     fn moving(&self) -> BoxFuture<'static, ()> {
-        let mut moving = self.0.moving.subscribe();
-        Box::pin(async move {
-            // The machine outlives its services.
-            _ = moving.wait_for(|moving| *moving).await;
-        })
+        until(&self.0.moving)
     }
 }
 
@@ -187,7 +192,11 @@ impl RemoteFs for Service {
     }
 
     fn attributes(&self, path: &[u8], _links: Links) -> BoxFuture<'static, Result<Attributes, FsError>> {
-        done(self.shelf.attributes_of(path))
+        let (shelf, path) = (self.shelf.clone(), path.to_vec());
+        Box::pin(async move {
+            until(&shelf.0.looking).await;
+            shelf.attributes_of(&path)
+        })
     }
 
     fn set_attributes(
@@ -317,6 +326,15 @@ impl RemoteDir for Listing {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, FsError>> {
         done(Ok(std::mem::take(&mut self.0)))
     }
+}
+
+/// Waits until the flag is set.
+fn until(flag: &watch::Sender<bool>) -> BoxFuture<'static, ()> {
+    let mut flag = flag.subscribe();
+    Box::pin(async move {
+        // The machine outlives its services.
+        _ = flag.wait_for(|is_set| *is_set).await;
+    })
 }
 
 fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {

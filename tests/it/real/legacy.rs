@@ -1,5 +1,11 @@
 //! The tools of older systems, as their clients call them.
 
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
 use super::*;
 use crate::{http::Product, web::Web};
 
@@ -141,7 +147,73 @@ async fn a_legacy_client_of_003_does_its_whole_job() {
     }
     let stopped = ok(&client, "ssh_stop_session", json!({"session_id": shell, "force": true})).await;
     assert_eq!((&stopped["was_running"], &stopped["running"]), (&json!(true), &json!(false)));
-    assert!(std::fs::read_to_string(path).unwrap().contains("42"));
+    assert!(fs::read_to_string(path).unwrap().contains("42"));
+}
+
+#[tokio::test]
+async fn a_legacy_client_of_003_copies_files_both_ways() {
+    let options = Options { extra: vec!["Subsystem sftp internal-sftp".into()], ..Options::default() };
+    let Some(server) = OpenSshd::start_or_skip(options) else { return };
+    let client = client("003").await;
+    let (here, there) = (client.home().to_owned(), server.home(User::Tester));
+    let scp = |direction: &str, sources: &[&Path], destination: &Path, more: Value| {
+        let mut all = json!({"target": "tester@127.0.0.1", "port": server.port(),
+            "identity_file": server.client_key(ClientKey::Ed25519), "known_hosts_file": here.join("known"),
+            "strict_host_key_checking": "accept-new", "direction": direction, "sources": sources,
+            "destination": destination, "timeout": 60});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let content: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    let (tree, file) = (here.join("tree"), here.join("tree/below/file"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, &content).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+    fs::write(here.join("second"), "two").unwrap();
+
+    // Up: a tree and a file beside it, into a directory that is made.
+    let up = scp(
+        "upload",
+        &[&tree, &here.join("second")],
+        Path::new("made"),
+        json!({"recursive": true, "preserve_times": true}),
+    );
+    let copied = ok(&client, "ssh_scp", up.clone()).await;
+    assert_eq!(
+        (&copied["ok"], &copied["exit_code"], &copied["stdout"], &copied["stderr"]),
+        (&json!(true), &json!(0), &json!(""), &json!("")),
+        "{copied}"
+    );
+    assert_eq!(
+        (&copied["direction"], &copied["sources"], &copied["destination"]),
+        (&json!("upload"), &up["sources"], &json!("made"))
+    );
+    let arrived = there.join("made/tree/below/file");
+    assert!(fs::read(&arrived).unwrap() == content);
+    assert_eq!(fs::metadata(&arrived).unwrap().modified().unwrap(), old);
+    assert_eq!(fs::read(there.join("made/second")).unwrap(), b"two");
+
+    // Down: one file under a new name, over the same connection.
+    let back = here.join("back");
+    let down = scp("download", &[Path::new("made/tree/below/file")], &back, json!({}));
+    let copied = ok(&client, "ssh_scp", down).await;
+    assert_eq!((&copied["exit_code"], &copied["stderr"]), (&json!(0), &json!("")), "{copied}");
+    assert!(fs::read(&back).unwrap() == content);
+
+    // What the server refuses is complained of as scp does; what cannot begin is an error.
+    let refused = scp("upload", &[&file], Path::new("/etc/ssh-mcp-refused"), json!({}));
+    let refused = ok(&client, "ssh_scp", refused).await;
+    let stderr = refused["stderr"].as_str().unwrap();
+    assert_eq!((&refused["exit_code"], stderr.lines().count()), (&json!(1), 1), "{refused}");
+    assert!(stderr.starts_with("scp: /etc/ssh-mcp-refused: "), "{refused}");
+    let missing = client.call("ssh_scp", scp("download", &[Path::new("none")], &back, json!({}))).await;
+    assert!(missing.is_error, "{}", missing.text);
+    assert_eq!(
+        (&missing.structured["ok"], &missing.structured["error_type"]),
+        (&json!(false), &json!("REMOTE_METADATA_ERROR"))
+    );
+    assert!(fs::read(&back).unwrap() == content);
 }
 
 #[tokio::test]

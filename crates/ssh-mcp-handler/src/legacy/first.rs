@@ -1,13 +1,10 @@
 //! 001 and 002: sessions, commands that are waited for, and with 001 commands in the background.
 
-use std::time::Duration;
-
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
-use ssh_mcp_core::code::{Code, Effect};
 
 use super::{
-    Calls, once,
+    Calls, WAIT, called_off, is, once,
     row::{
         ALL, Argument, Field, Fixed, From, Kind, Known, Manner, Shape, Text, Told, Tool, field, made,
         optional, required, told,
@@ -295,17 +292,13 @@ async fn execute(calls: &mut Calls<'_>) -> Result<Told, Failure> {
             "max_output_bytes": ALL.to_value() });
         let last = calls.then("ssh_exec_output", wait).await?;
         if is(&last, "running") && calls.is_called_off() {
-            return Err(Failure::new(Code::ChannelFailed, "the client called the request off")
-                .with_effect(Effect::Unknown));
+            return Err(called_off());
         }
         if !is(&last, "running") {
             return Ok(Told { first, last });
         }
     }
 }
-
-/// The longest wait of one call.
-const WAIT: Duration = Duration::from_secs(300);
 
 /// What had ended already is shown all the same.
 async fn cancel(calls: &mut Calls<'_>) -> Result<Told, Failure> {
@@ -318,10 +311,6 @@ async fn cancel(calls: &mut Calls<'_>) -> Result<Told, Failure> {
         }
     };
     Ok(Told { first, last })
-}
-
-fn is(facts: &JsonObject, status: &str) -> bool {
-    facts.get("status").is_some_and(|word| word == status)
 }
 
 /// The status of a command in the four words of 001.

@@ -17,11 +17,12 @@ pub(crate) struct Tool {
     pub(crate) title: &'static str,
     /// What it does.
     pub(crate) description: &'static str,
-    /// The new tools it is made of. What it does to the world and its idempotency key are those of the first.
+    /// The new tools it is made of, the one that does its work first: what it does to the world and its idempotency key
+    /// are those of that one.
     pub(crate) calls: &'static [&'static str],
-    /// Its arguments, which go to the first of them.
+    /// Its arguments, which go to the first of them where they do not say otherwise.
     pub(super) arguments: &'static [Argument],
-    /// Further arguments of that call.
+    /// Further arguments of the first.
     pub(super) fixed: &'static [(&'static str, Fixed)],
     /// Makes the calls.
     pub(super) course: for<'a> fn(&'a mut Calls<'_>) -> BoxFuture<'a, Result<Told, Failure>>,
@@ -56,6 +57,8 @@ pub(super) struct Argument {
     pub(super) name: &'static str,
     /// Its name in the new call; `None` where only the course of the calls looks at it.
     pub(super) to: Option<&'static str>,
+    /// The new tool it goes to, if that is not the first.
+    pub(super) of: Option<&'static str>,
     pub(super) is_required: bool,
     pub(super) form: Shape,
     /// In place of what is said of the new argument.
@@ -71,6 +74,10 @@ pub(super) enum Shape {
     Seconds(Option<f64>),
     /// A number above 0.
     Count(u64),
+    /// A text that is not empty.
+    Text,
+    /// Such texts, one or more.
+    Texts,
     /// One of some words.
     Words(&'static [&'static str]),
 }
@@ -87,16 +94,21 @@ pub(super) enum Fixed {
 pub(super) const ALL: Fixed = Fixed::Count(u32::MAX as u64);
 
 pub(super) const fn required(name: &'static str) -> Argument {
-    Argument { name, to: Some(name), is_required: true, form: Shape::Same, says: None }
+    Argument { name, to: Some(name), of: None, is_required: true, form: Shape::Same, says: None }
 }
 
 pub(super) const fn optional(name: &'static str) -> Argument {
-    Argument { name, to: Some(name), is_required: false, form: Shape::Same, says: None }
+    Argument { name, to: Some(name), of: None, is_required: false, form: Shape::Same, says: None }
 }
 
 impl Argument {
     pub(super) const fn to(mut self, name: &'static str) -> Self {
         self.to = Some(name);
+        self
+    }
+
+    pub(super) const fn of(mut self, tool: &'static str) -> Self {
+        self.of = Some(tool);
         self
     }
 
@@ -124,6 +136,10 @@ impl Argument {
             (Shape::Seconds(_), ..) => json!({ "type": "number", "minimum": 0 }),
             (Shape::Count(_), ..) => json!({ "type": "integer", "minimum": 1 }),
             (Shape::Words(words), ..) => json!({ "type": "string", "enum": words }),
+            (Shape::Text, ..) => json!({ "type": "string", "minLength": 1 }),
+            (Shape::Texts, ..) => {
+                json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 })
+            }
         };
         if let Some(object) = schema.as_object_mut() {
             object.extend(self.default().map(|default| ("default".to_owned(), default)));
@@ -135,7 +151,7 @@ impl Argument {
     /// What it is when a call does not say; where it looks like the new one, the new tool knows.
     pub(super) fn default(&self) -> Option<Value> {
         match self.form {
-            Shape::Same | Shape::Words(_) | Shape::Seconds(None) => None,
+            Shape::Same | Shape::Words(_) | Shape::Seconds(None) | Shape::Text | Shape::Texts => None,
             Shape::Seconds(Some(seconds)) => Some(seconds.into()),
             Shape::Count(count) => Some(count.into()),
         }
@@ -294,12 +310,18 @@ impl Tool {
         fields.iter().copied().flatten()
     }
 
-    /// The schema of its arguments over that of the first new tool; `None` if that tool cannot do what this one must.
-    pub(crate) fn input(&self, new: &JsonObject) -> Option<JsonObject> {
+    /// The new tool that does its work.
+    pub(super) fn main(&self) -> &'static str {
+        self.calls.first().copied().unwrap_or_default()
+    }
+
+    /// The schema of its arguments over those of the new tools, which `new` knows by name; `None` if those cannot do what
+    /// this one must.
+    pub(crate) fn input<'a>(&self, new: impl Fn(&str) -> Option<&'a JsonObject>) -> Option<JsonObject> {
         let mut properties = JsonObject::new();
         let mut required: Vec<Value> = Vec::new();
         for argument in self.arguments {
-            match argument.schema(new) {
+            match argument.schema(new(argument.of.unwrap_or(self.main()))?) {
                 Some(schema) => _ = properties.insert(argument.name.to_owned(), schema),
                 None if argument.is_required => return None,
                 None => continue,
@@ -373,13 +395,14 @@ impl Tool {
         result
     }
 
-    /// The arguments of the first new call. `new` is the schema of that tool.
-    pub(super) fn translate(&self, asked: &JsonObject, new: &JsonObject) -> JsonObject {
-        let fixed = self.fixed.iter().map(|(name, value)| ((*name).to_owned(), value.to_value()));
+    /// The arguments of the call of a new tool. `new` is the schema of that tool.
+    pub(super) fn translate(&self, asked: &JsonObject, tool: &str, new: &JsonObject) -> JsonObject {
+        let fixed = if tool == self.main() { self.fixed } else { &[] };
+        let fixed = fixed.iter().map(|(name, value)| ((*name).to_owned(), value.to_value()));
         // What a new tool does not know yet it does not have to be told.
         let mut arguments: JsonObject =
             fixed.filter(|(name, _)| schema::property(new, name).is_some()).collect();
-        for argument in self.arguments {
+        for argument in self.arguments.iter().filter(|it| it.of.unwrap_or(self.main()) == tool) {
             let (Some(to), Some(value)) = (argument.to, asked.get(argument.name)) else { continue };
             let kind = schema::property(new, to).and_then(|property| property.get("type"));
             let whole = kind.is_some_and(|kind| kind == "integer");

@@ -1,6 +1,8 @@
 //! Each old tool called with every argument its row has, through the path of every `tools/call`, over a scripted host in
 //! virtual time. [`Walk::complete`] fails for a row, or an argument of one, that no call here has used.
 
+mod copies;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -104,7 +106,7 @@ impl Walk {
         ] {
             properties.entry(name).or_insert(text.clone());
         }
-        let input = tool.input(&new).expect("a tool that has a target can be offered");
+        let input = tool.input(|_| Some(&new)).expect("a tool that has a target can be offered");
         let (mut asked, ignored) = args::checked(&input, object(arguments), &[]).unwrap();
         assert!(ignored.is_empty());
         for argument in tool.arguments {
@@ -115,7 +117,7 @@ impl Walk {
                     .map(|it| (argument.name.to_owned(), it)),
             );
         }
-        Value::Object(tool.translate(&asked, &new))
+        Value::Object(tool.translate(&asked, tool.main(), &new))
     }
 
     /// A call of a tool of this version, which this server does not list.
@@ -346,6 +348,7 @@ async fn the_tools_of_003() {
         )
     );
 
+    copies::up_with_all_that_can_be_said(&walk).await;
     translations(&walk);
     walk.complete();
 }
@@ -380,7 +383,7 @@ fn translations(walk: &Walk) {
         walk.translated("ssh_start_session", json!({ "target": "h" })),
         json!({ "target": "h", "wait_secs": 1.0, "observer_mode": "transcript" })
     );
-    let known = ["ssh_read_session", "ssh_write_session", "ssh_stop_session", "ssh_list_sessions"];
+    let known = ["ssh_scp", "ssh_read_session", "ssh_write_session", "ssh_stop_session", "ssh_list_sessions"];
     let new = &walk.rig.shared.catalogue.own("ssh_run").unwrap().input;
     let takes_targets = schema::property(new, "target").is_some();
     for entry in walk.rig.shared.catalogue.entries() {
@@ -461,6 +464,9 @@ async fn names_between_001_and_this_version_are_taken_with_001_alone() {
     let key =
         walk.rig.raw("ssh_shell_send_key", json!({ "shell_id": "x", "key": "enter" }), None).await.unwrap();
     assert_eq!(key.structured_content.unwrap()["code"], "SHELL_NOT_FOUND");
+    let progress = json!({ "transfer_id": "x" });
+    let progress = walk.rig.raw("ssh_get_transfer_progress", progress, None).await.unwrap();
+    assert_eq!(progress.structured_content.unwrap()["code"], "TRANSFER_NOT_FOUND");
     // Its new tool is not in this build.
     assert!(walk.rig.raw("ssh_serial_list_ports", json!({}), None).await.is_err());
     assert!(walk.rig.shared.catalogue.entries().iter().all(|entry| entry.face.name() != "ssh_execute_batch"));

@@ -1,4 +1,6 @@
-//! 003: what it calls sessions are shells here; commands and shells name their host with each call.
+//! 003: what it calls sessions are shells here; commands, copies and shells name their host with each call.
+
+mod copy;
 
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
@@ -13,8 +15,16 @@ use super::{
 use crate::failure::Failure;
 
 /// The tools of 003.
-pub(super) const V003: &[&Tool] =
-    &[&EXEC, &START_SESSION, &ENSURE_SESSION, &READ_SESSION, &WRITE_SESSION, &STOP_SESSION, &LIST_SESSIONS];
+pub(super) const V003: &[&Tool] = &[
+    &EXEC,
+    &copy::SCP,
+    &START_SESSION,
+    &ENSURE_SESSION,
+    &READ_SESSION,
+    &WRITE_SESSION,
+    &STOP_SESSION,
+    &LIST_SESSIONS,
+];
 
 static EXEC: Tool = Tool {
     name: "ssh_exec",
