@@ -1,0 +1,1 @@
+//! The rsync wire protocol, versions 30 to 32, as pure machines: bytes in, bytes out.
