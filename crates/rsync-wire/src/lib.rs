@@ -1,3 +1,5 @@
 //! The rsync wire protocol, versions 30 to 32, as pure machines: bytes in, bytes out.
 
+pub mod io_errors;
+pub mod mux;
 pub mod varint;
