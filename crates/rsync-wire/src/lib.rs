@@ -2,4 +2,5 @@
 
 pub mod io_errors;
 pub mod mux;
+pub mod negotiate;
 pub mod varint;
