@@ -1,5 +1,6 @@
 //! The rsync wire protocol, versions 30 to 32, as pure machines: bytes in, bytes out.
 
+pub mod file_list;
 pub mod io_errors;
 pub mod mux;
 pub mod negotiate;
