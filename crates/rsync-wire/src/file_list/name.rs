@@ -6,7 +6,7 @@ pub enum NameError {
     /// It has no byte.
     #[error("empty name")]
     Empty,
-    /// It has more than [`NAME_MAX`] bytes, or a component has more than 255.
+    /// It has more than 4095 bytes, or a component has more than 255.
     #[error("name that is too long")]
     TooLong,
     /// It begins with `/`.
