@@ -387,3 +387,44 @@ fn short(input: &mut Reader<'_>) -> Result<Vec<u8>, ReadError> {
 
 /// More than the longest entry with any digest takes, so that two rounds end every item.
 const GATHERED_AT_ONCE: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::negotiate::{CompatFlags, Protocol};
+
+    /// The longest entry there is, but for its last byte: what is kept of it is all that can be pending.
+    const PENDING_MAX: usize = 5 + 1 + 3 + 4095 + 9 + 9 + 5 + 4 + 9 + 5 + 5 + 3 + 4095;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn what_is_kept_of_garbage_is_bounded(
+            bits in prop_oneof![Just(0x58_u32), 0..0x8000_u32],
+            lengths in prop::collection::vec(prop_oneof![Just(0x8f_u8), any::<u8>()], 2..6),
+            filler in 1..=0xff_u8,
+            piece in 1..30_000_usize,
+        ) {
+            let flags = CompatFlags::from_bits(0x80);
+            let layout =
+                Layout { links: true, hard_links: true, atimes: true, ..Layout::new(Protocol::V32, flags) };
+            let limits = ListLimits { entries: 100, bytes: 1 << 20, ids: 10 };
+            let mut decoder = ListDecoder::new(layout, limits);
+            let mut bytes = Vec::new();
+            crate::varint::put_varint(&mut bytes, bits.cast_signed());
+            bytes.extend(lengths);
+            bytes.extend(std::iter::repeat_n(filler, 30_000));
+            for mut piece in bytes.chunks(piece) {
+                while let Ok(Some(_)) = decoder.next_item(&mut piece) {}
+                prop_assert!(decoder.pending.len() <= PENDING_MAX + GATHERED_AT_ONCE);
+                if !piece.is_empty() {
+                    break;
+                }
+                prop_assert!(decoder.pending.len() < PENDING_MAX);
+            }
+        }
+    }
+}
