@@ -13,6 +13,7 @@ use serde_json::Value;
 /// The crates of the workspace and what of it each may use. A crate that is not here fails the test, so that a new
 /// one forces a decision.
 const WORKSPACE: &[(&str, &[&str])] = &[
+    ("rsync-wire", &[]),
     ("openssh-files", &[]),
     ("ssh-mcp-core", &[]),
     ("ssh-mcp-engine", &["ssh-mcp-core"]),
