@@ -1,1 +1,3 @@
 //! The rsync wire protocol, versions 30 to 32, as pure machines: bytes in, bytes out.
+
+pub mod checksum;
