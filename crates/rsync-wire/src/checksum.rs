@@ -73,6 +73,11 @@ impl Digest {
         if self.0 == [0; DIGEST_LEN] { Self([0xff; DIGEST_LEN]) } else { Self([0; DIGEST_LEN]) }
     }
 
+    /// The first `len` bytes, or all of them.
+    pub(crate) fn prefix(&self, len: usize) -> &[u8] {
+        self.0.get(..len).unwrap_or(&self.0)
+    }
+
     /// Low half first, each half little-endian, which is what little-endian over all 16 bytes amounts to.
     fn of_xxh128(hash: u128) -> Self {
         Self(hash.to_le_bytes())
