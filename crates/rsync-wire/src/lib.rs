@@ -3,3 +3,4 @@
 pub mod checksum;
 pub mod delta;
 pub mod sums;
+pub mod token;
