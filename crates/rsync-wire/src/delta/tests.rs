@@ -200,7 +200,7 @@ fn edit(basis: &[u8], edits: Vec<(u8, prop::sample::Index, prop::sample::Index, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
     fn operations_make_the_source(

@@ -244,7 +244,7 @@ fn joined(parts: &[Part]) -> Vec<Part> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
     fn files_come_out_as_they_went_in(
