@@ -37,6 +37,8 @@ pub struct Work {
     pub literal: u64,
     /// Bytes given as matches.
     pub matched: u64,
+    /// Positions whose rolling sum was looked up, because the filter let it through.
+    pub lookups: u64,
     /// Strong sums that were taken of windows.
     pub strong_sums: u64,
     /// Blocks whose strong sum was compared with a window's.
@@ -217,6 +219,7 @@ impl Search {
 
     /// A block of full length equal to the window, which has this rolling sum.
     fn candidate(&mut self, rolling: u32, len: usize) -> Option<u32> {
+        self.work.lookups += 1;
         let first = self.first_usable();
         let expected = Some(self.expected).filter(|&index| {
             index >= first
@@ -225,6 +228,8 @@ impl Search {
         });
         let mut others = self.index.equal(rolling, first).peekable();
         if expected.is_none() && others.peek().is_none() {
+            drop(others);
+            self.index.absent = Some(rolling);
             return None;
         }
         if self.wasted > WASTE_AT_ONCE + WASTE_PER_BYTE * (self.offset + self.at as u64) {
@@ -304,6 +309,8 @@ struct Index {
     buckets: Vec<u32>,
     bucket_shift: u32,
     entries: Vec<u64>,
+    /// The sum that was last let through and not found. A long stretch of equal bytes has one sum at all its positions.
+    absent: Option<u32>,
 }
 
 impl Index {
@@ -315,7 +322,7 @@ impl Index {
         entries.sort_unstable();
 
         let bits = full.max(1).ilog2();
-        let filter_bits = (bits + 4).clamp(MIN_FILTER_BITS, MAX_FILTER_BITS);
+        let filter_bits = (bits + 8).clamp(MIN_FILTER_BITS, MAX_FILTER_BITS);
         let bucket_bits = bits.clamp(1, MAX_BUCKET_BITS);
         let (filter_shift, bucket_shift) = (32 - filter_bits, 32 - bucket_bits);
         let mut filter = vec![0u64; if entries.is_empty() { 0 } else { 1 << (filter_bits - 6) }];
@@ -331,7 +338,7 @@ impl Index {
             }
         }
         buckets.resize((1 << bucket_bits) + 1, entries.len() as u32);
-        Self { filter, filter_shift, buckets, bucket_shift, entries }
+        Self { filter, filter_shift, buckets, bucket_shift, entries, absent: None }
     }
 
     fn is_empty(&self) -> bool {
@@ -364,7 +371,9 @@ impl Index {
         for (step, (&leaves, &enters)) in leaving.iter().zip(entering).enumerate() {
             rolling.roll(len, leaves, enters);
             let bit = mix(rolling.value()) >> shift;
-            if filter.get((bit >> 6) as usize).is_some_and(|word| word >> (bit & 63) & 1 != 0) {
+            if filter.get((bit >> 6) as usize).is_some_and(|word| word >> (bit & 63) & 1 != 0)
+                && self.absent != Some(rolling.value())
+            {
                 return (step + 1, Window::Ready(rolling));
             }
         }
@@ -392,7 +401,8 @@ const WASTE_AT_ONCE: u64 = 4 << 20;
 const WASTE_PER_BYTE: u64 = 16;
 const WASTE_PER_CANDIDATE: u64 = 16;
 
-/// Sixteen places for each block, within what the first two levels of a cache hold.
+/// Up to 32768 blocks 128 places each at least, so that fewer than one position in a hundred is looked up in vain. 8 KiB at
+/// least, within the first level of a cache, and 512 KiB at most, within the second.
 const MIN_FILTER_BITS: u32 = 16;
 const MAX_FILTER_BITS: u32 = 22;
 const MAX_BUCKET_BITS: u32 = 24;

@@ -157,6 +157,18 @@ fn sums_that_lie_do_not_make_the_search_quadratic() {
 }
 
 #[test]
+fn what_does_not_match_is_seldom_looked_up() {
+    let sums = sums(&noise(3 << 20, 7), None, Strength::Sized);
+    let other = noise(1 << 20, 8);
+    let (_, work) = search(sums.clone(), Basis::Kept, &[&other]);
+    assert!(work.matched == 0 && work.lookups < 1 << 15, "{work:?}");
+    for byte in 0..=255 {
+        let (_, work) = search(sums.clone(), Basis::Kept, &[&[byte; 5000]]);
+        assert!(work.matched == 0 && work.lookups <= 2, "{work:?}");
+    }
+}
+
+#[test]
 fn made_up_sums_of_any_kind_give_the_source() {
     let source = noise(5000, 11);
     for (count, block) in [(1, 1), (3, 5000), (2, 131_072), (70_000, 3)] {
