@@ -127,7 +127,10 @@ mod tests {
                     block.copy_from_slice(from.ok_or("short")?);
                     Ok(())
                 },
-                |bytes| if bytes == b"full" { Err("full") } else { Ok(file.extend_from_slice(bytes)) },
+                |bytes| {
+                    file.extend_from_slice(bytes);
+                    if bytes == b"full" { Err("full") } else { Ok(()) }
+                },
             )?;
         }
         Ok((file, apply.finish()))

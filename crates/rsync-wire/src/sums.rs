@@ -326,7 +326,8 @@ fn block_len_for(len: u64) -> u32 {
 /// The longest block of the protocol.
 pub const MAX_BLOCK_LEN: u32 = 131_072;
 
-/// Bytes of a sum list that a sender is ready to hold, unless it knows better.
+/// Bytes of a sum list that a sender is ready to take, unless it knows better. The sums and the index of a search take up to
+/// four times as much; the list of a file of 1 TiB has 80 MiB.
 pub const DEFAULT_LIMIT: u64 = 512 << 20;
 
 const MIN_BLOCK_LEN: u32 = 700;
