@@ -302,3 +302,71 @@ impl From<rustix::fs::Stat> for Look {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Read,
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    /// Looks that are raced: without opening step by step one in a few hundred got through.
+    const LOOKS: usize = 20_000;
+
+    /// Ends the race also where an assertion fails.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Between a look at a path and its opening somebody swaps a directory on the way for a link that leads outside.
+    #[test]
+    fn a_link_that_is_swapped_in_leads_nowhere() {
+        let (open, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = open.path().canonicalize().unwrap();
+        let (door, aside, link) = (root.join("door"), root.join("aside"), root.join("link"));
+        fs::create_dir(&door).unwrap();
+        fs::write(door.join("file"), "inside").unwrap();
+        fs::write(outside.path().join("file"), "outside").unwrap();
+        symlink(outside.path(), &link).unwrap();
+        let local = Local::below(std::slice::from_ref(&root));
+        let over = AtomicBool::new(false);
+        let (mut read, mut refused) = (0, 0);
+        std::thread::scope(|threads| {
+            let _over = Over(&over);
+            threads.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // The directory, nothing, the link, nothing.
+                    fs::rename(&door, &aside).unwrap();
+                    fs::rename(&link, &door).unwrap();
+                    fs::rename(&door, &link).unwrap();
+                    fs::rename(&aside, &door).unwrap();
+                }
+            });
+            for _ in 0..LOOKS {
+                match local.open(&door.join("file")) {
+                    Ok((mut file, _)) => {
+                        let mut content = String::new();
+                        file.read_to_string(&mut content).unwrap();
+                        assert_eq!(content, "inside");
+                        read += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+                // What is written goes nowhere else either.
+                if let Ok(file) = local.write(&door.join("new"), true, 0o600) {
+                    drop(file);
+                }
+            }
+        });
+        assert!(read > 0 && refused > 0, "nothing was raced: {read} read, {refused} refused");
+        assert!(!outside.path().join("new").exists());
+    }
+}
