@@ -182,6 +182,7 @@ async fn what_has_arrived_is_not_sent_again() {
 
     // All of it is there: it has ended when the answer comes.
     let started = depot.start("ssh_upload", ask.clone()).await;
+    assert!(started.text.contains("ssh_transfer_progress("), "{}", started.text);
     let body = depot.body(&field(&started, "transfer_id")).await;
     assert_eq!(body["status"], "completed", "{body}");
     let bytes = ["bytes_transferred", "resumed_from", "total_bytes"].map(|name| body[name].as_u64());

@@ -224,21 +224,18 @@ async fn start(cx: &Cx, session_id: &str, route: Route, how: HowArgs) -> Result<
         Waiting::Done(started) => started.map_err(|error| failure::transfer(error, direction))?,
         Waiting::Cancelled => return Err(super::super::exec::called_off(Begun::None)),
     };
-    let answer = Answer::new("started", StartBody::new(&transfer));
+    let id = transfer.spec.id;
+    // Also of one that has ended meanwhile: how it ended is not said here.
+    let answer = Answer::new("started", StartBody::new(&transfer))
+        .with_next(next::next(&cx.catalogue, After::TransferRuns(id)));
     Ok(match transfer.status() {
         TransferStatus::Running => {
-            let id = transfer.spec.id;
             let waiter = super::progress::ROW.name;
             let release = transfer.life.snapshot().auto_release;
+            let own_grace = cx.settings().lifecycle_own_grace;
             answer
                 .with_hint(next::stream_hint(&cx.catalogue, id.into(), waiter))
-                .with_hint(next::release_hint(
-                    &cx.catalogue,
-                    release,
-                    cx.settings().lifecycle_own_grace,
-                    waiter,
-                ))
-                .with_next(next::next(&cx.catalogue, After::TransferRuns(id)))
+                .with_hint(next::release_hint(&cx.catalogue, release, own_grace, waiter))
         }
         TransferStatus::Completed | TransferStatus::Failed | TransferStatus::Cancelled => answer,
     })
