@@ -20,7 +20,7 @@ use crate::{
     MIB, Master, at,
     client::McpClient,
     connect, millis, ratio, row,
-    sshd::{ClientKey, OpenSshd, Options, Proxy, User},
+    sshd::{ClientKey, OpenSshd, Options, Proxy, User, processes::wait_until},
     status_kib, stdio, stdio_saying, timed,
 };
 
@@ -177,15 +177,14 @@ fn in_memory_is_room() -> Option<bool> {
 async fn agreed_cipher(server: &OpenSshd) -> String {
     let client = stdio_saying(server, "debug").await;
     connect(&client, server, &server.addr().to_string()).await;
-    for _ in 0..100 {
+    let named = || {
         let log = client.log();
-        let cipher = log.split_once("cipher=").and_then(|(_, rest)| rest.split_whitespace().next());
-        if let Some(cipher) = cipher {
-            return cipher.trim_matches('"').to_owned();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the log names no cipher:\n{}", client.log());
+        let cipher = log.split_once("cipher=").and_then(|(_, rest)| rest.split_whitespace().next())?;
+        Some(cipher.trim_matches('"').to_owned())
+    };
+    // The log comes in a thread of its own.
+    wait_until(Duration::from_secs(5), || named().is_some());
+    named().unwrap_or_else(|| panic!("the log names no cipher:\n{}", client.log()))
 }
 
 /// The product with one session.

@@ -1,9 +1,14 @@
 //! Lists that a real server writes and reads, in every version and form of flags.
 //!
-//! `PATH=/where/rsync/is:$PATH cargo test -p rsync-wire --test real_server -- --ignored`
+//! The program is the one `SSH_MCP_RSYNC` names (`scripts/test` fetches it), else that of the machine.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: helpers are not known to be one")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test: helpers are not known to be one"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,12 +65,45 @@ impl Drop for Server {
     }
 }
 
+/// A shell that finds rsync; none after saying why there is none.
+fn shell_or_skip() -> Option<Command> {
+    let mut shell = Command::new("sh");
+    if let Some(program) = std::env::var_os("SSH_MCP_RSYNC") {
+        // Unpacked and not installed: what it is linked to lies beside it.
+        let folder = Path::new(&program).parent().unwrap();
+        let libraries = fs::read_dir(folder.with_file_name("lib")).into_iter().flatten();
+        let libraries = libraries.map(|folder| folder.unwrap().path());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+        shell.env("PATH", std::env::join_paths(path).unwrap());
+        shell.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
+    }
+    let said = shell.args(["-c", "rsync --version"]).output().unwrap();
+    if said.status.success() {
+        let mut again = Command::new("sh");
+        again.envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        return Some(again);
+    }
+    assert!(std::env::var_os("CI").is_none(), "in CI there must be an rsync: {said:?}");
+    eprintln!("SKIPPED: this machine has no rsync");
+    if let Some(path) = std::env::var_os("SSH_MCP_SKIPS") {
+        let mut skips = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        skips.write_all(b"rsync_wire::real_server: this machine has no rsync\n").unwrap();
+    }
+    None
+}
+
 impl Server {
-    fn start(options: Options, path: &Path, newest: Protocol, capabilities: &str) -> Self {
+    fn start(
+        mut shell: Command,
+        options: Options,
+        path: &Path,
+        newest: Protocol,
+        capabilities: &str,
+    ) -> Self {
         let path = [path.as_os_str().as_bytes(), b"/"].concat();
         let command = String::from_utf8(options.to_shell(&[&path]).unwrap()).unwrap();
         let command = command.replace(CAPABILITIES[0], capabilities);
-        let mut shell = Command::new("sh");
         shell.args(["-c", &command]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = shell.spawn().unwrap();
         let mut out = Vec::new();
@@ -216,13 +254,13 @@ fn comparable(list: &FileList) -> Vec<Entry> {
 }
 
 #[test]
-#[ignore = "needs rsync"]
 fn a_real_server_sends_the_list_of_its_tree() {
     let folder = Folder::new("down");
     make_tree(&folder.0);
     for (protocol, capabilities) in PROTOCOLS.iter().flat_map(|one| CAPABILITIES.map(|word| (*one, word))) {
         for options in variants() {
-            let mut server = Server::start(options, &folder.0, protocol, capabilities);
+            let Some(shell) = shell_or_skip() else { return };
+            let mut server = Server::start(shell, options, &folder.0, protocol, capabilities);
             let mut filter = Vec::new();
             put_filter_list(&mut filter, &[], ServerRole::Sender, Excluded::Kept).unwrap();
             server.write(&filter);
@@ -250,16 +288,16 @@ fn a_real_server_sends_the_list_of_its_tree() {
 }
 
 #[test]
-#[ignore = "needs rsync"]
 fn a_real_server_asks_for_the_files_of_our_list() {
     let folder = Folder::new("up");
     let empty = Folder::new("to");
     make_tree(&folder.0);
     for (protocol, capabilities) in PROTOCOLS.iter().flat_map(|one| CAPABILITIES.map(|word| (*one, word))) {
         for options in variants() {
+            let Some(shell) = shell_or_skip() else { return };
             let direction = Direction::Upload(Box::default());
             let options = Options { dry_run: true, direction, ..options };
-            let mut server = Server::start(options, &empty.0, protocol, capabilities);
+            let mut server = Server::start(shell, options, &empty.0, protocol, capabilities);
             let layout = server.options.to_layout(&server.agreed);
             let entries = found(&folder.0, &server.options, protocol);
             let (mut out, mut encoder) = (Vec::new(), ListEncoder::new(layout));
