@@ -602,3 +602,54 @@ async fn a_destination_is_replaced_at_once_or_not_at_all() {
     assert_eq!(fs::metadata(&page).unwrap().len(), LARGE);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no half is left");
 }
+
+const UPDATED: &str = "notifications/resources/updated";
+
+#[tokio::test]
+async fn progress_is_pushed_in_both_eras_and_a_late_subscriber_hears_of_the_end_once() {
+    for era in Era::BOTH {
+        let Some(stage) = Stage::set_in(era, with_files(), User::Tester, &[]).await else { return };
+        let there = stage.server.home(User::Tester);
+        let depot = Depot { stage, there, here: tempfile::tempdir().unwrap() };
+        let source = large(&depot);
+        let started = depot.start("ssh_upload", json!({"local_path": source, "remote_path": "large"})).await;
+        let id = field(&started, "transfer_id");
+        let uri = format!("transfer://{id}/progress");
+        let client = &depot.stage.client;
+        let subscribe = async |uri: &str| match era == Era::MODERN {
+            true => {
+                let filter = json!({"notifications": {"resourceSubscriptions": [uri]}});
+                client.begin("subscriptions/listen", filter).await;
+            }
+            false => _ = client.request("resources/subscribe", json!({"uri": uri})).await.unwrap(),
+        };
+        let told = |notes: &[Value], uri: &str| {
+            notes.iter().filter(|note| note["method"] == UPDATED && note["params"]["uri"] == uri).count()
+        };
+        subscribe(&uri).await;
+        let mut last = 0;
+        let mut heard = 0;
+        loop {
+            heard = client.hear(|notes| Some(told(notes, &uri)).filter(|told| *told > heard)).await;
+            let body = depot.body(&id).await;
+            let bytes = body["bytes_transferred"].as_u64().unwrap();
+            assert!(bytes >= last, "{last} {body}");
+            last = bytes;
+            if body["status"] != "running" {
+                assert_eq!((&body["status"], bytes), (&json!("completed"), LARGE), "{body}");
+                break;
+            }
+        }
+        assert!(heard > 2, "told {heard} times");
+
+        // By another spelling, so that what it is told is its own.
+        let late = format!("{uri}?lane=late");
+        let opened = client.call("sub_open", json!({"uri": late})).await;
+        assert!(!opened.is_error, "{}", opened.text);
+        client.hear(|notes| Some(told(notes, &late)).filter(|told| *told == 1)).await;
+        let lanes = async || client.call("sub_list", json!({})).await.structured["subs_total"].clone();
+        assert!(lanes().await.is_u64());
+        // What else was to come stands before this answer.
+        assert_eq!(told(&client.notifications(), &late), 1);
+    }
+}
