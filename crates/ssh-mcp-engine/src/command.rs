@@ -291,7 +291,7 @@ impl Running {
         let mut reading = Reading::new(self.clock, events);
         let (mut pid_line, channel) = tokio::select! {
             biased;
-            () = self.command.stopped.notified() => {
+            () = self.command.duty.told.notified() => {
                 // Asked to end before anything was started, so nothing is.
                 self.tasks.spawn(self.control.close());
                 let nothing = Outcome { exit: None, ended_by: None, fault: None, output: Output::Ended };
@@ -333,7 +333,7 @@ impl Running {
             let event = tokio::select! {
                 biased;
                 // A stop comes before output too.
-                () = self.command.stopped.notified(), if !told => Event::Stopped,
+                () = self.command.duty.told.notified(), if !told => Event::Stopped,
                 event = next(&mut ended, &mut reading, machine.poll_timeout(), first) => event,
             };
             let news = match event {
@@ -363,7 +363,7 @@ impl Running {
                     Step::Claim => {
                         if self.command.life.close() == Close::Lost && !told {
                             // Somebody else has won; the reason follows at once, and settling needs it.
-                            self.command.stopped.notified().await;
+                            self.command.duty.told.notified().await;
                             told = true;
                             steps.extend(machine.on(now, Input::Stop));
                         }
@@ -471,7 +471,7 @@ impl Running {
         let origin = if self.terminal == Terminal::Pty { Origin::Stdout } else { Origin::Stderr };
         self.command.history.append(origin, &rest);
 
-        let (status, reason) = match self.command.stop_reason() {
+        let (status, reason) = match self.command.duty.order() {
             Some(reason) => (stopped(reason), reason),
             None => natural(&outcome),
         };
@@ -490,7 +490,7 @@ impl Running {
         // The task is the only one that records, and it settles once.
         _ = self.command.ending.record(End { reason, facts, at: now });
         self.session.active.touch(now);
-        self.command.let_go();
+        self.command.duty.let_go();
         self.command.history.finish();
     }
 }

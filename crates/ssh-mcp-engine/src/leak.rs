@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use ssh_mcp_core::{
     lifecycle::{AutoRelease, Expired, Leak, Lifecycle, Report, State},
     reason::Reason,
-    registry::{Command, LeakReport, Shell, Transfer},
+    registry::{Command, LeakReport, Registries, Shell, Transfer},
     target_names,
-    uri::Resource,
+    uri::{Resource, Scheme},
 };
 
 use crate::{Engine, observe::Watched};
@@ -72,19 +72,16 @@ impl Engine {
         }
     }
 
-    /// The report about a command that is due, for whoever shows it; given once.
-    pub fn take_command_leak(&self, command: &Command) -> Option<Unobserved> {
-        Subject::of_command(command).take_report(self.clock.now())
-    }
-
-    /// The report about a shell that is due, for whoever shows it; given once.
-    pub fn take_shell_leak(&self, shell: &Shell) -> Option<Unobserved> {
-        Subject::of_shell(shell).take_report(self.clock.now())
-    }
-
-    /// The report about a transfer that is due, for whoever shows it; given once.
-    pub fn take_transfer_leak(&self, transfer: &Transfer) -> Option<Unobserved> {
-        Subject::of_transfer(transfer).take_report(self.clock.now())
+    /// The report about a resource that is due, for whoever shows it; given once.
+    pub fn take_leak(&self, resource: Resource) -> Option<Unobserved> {
+        let Registries { commands, shells, transfers, .. } = &self.registries;
+        let now = self.clock.now();
+        match resource.scheme {
+            Scheme::Command => Subject::of_command(&*commands.entry(resource.id.into())?).take_report(now),
+            Scheme::Shell => Subject::of_shell(&*shells.entry(resource.id.into())?).take_report(now),
+            Scheme::Transfer => Subject::of_transfer(&*transfers.entry(resource.id.into())?).take_report(now),
+            Scheme::Session => None,
+        }
     }
 }
 

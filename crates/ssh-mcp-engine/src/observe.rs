@@ -175,9 +175,9 @@ impl Watched {
     /// Hands the duty of a word that a timer has won to the task that runs it.
     pub(crate) fn grant_stop(&self, reason: Reason) {
         match self {
-            Self::Command(command) => command.grant_stop(reason),
-            Self::Shell(shell) => shell.grant_stop(reason, Manner::HangUp),
-            Self::Transfer(transfer) => transfer.grant_stop(reason),
+            Self::Command(command) => command.duty.give(reason),
+            Self::Shell(shell) => shell.duty.give((reason, Manner::HangUp)),
+            Self::Transfer(transfer) => transfer.duty.give(reason),
         }
     }
 }

@@ -470,7 +470,7 @@ impl Running {
         let Self { tasks, clock, session, shell, control } = self;
         let writing = CancellationToken::new();
         let _no_longer_than_this = writing.clone().drop_guard();
-        let started = shell.stop_order().is_none();
+        let started = shell.duty.order().is_none();
         if started {
             tracing::info!(
                 target: target_names::MAIN,
@@ -499,7 +499,7 @@ impl Running {
             let event = tokio::select! {
                 biased;
                 // A stop comes before output, so that a flood cannot hold it up.
-                () = shell.stopped.notified(), if told.is_none() => Event::Stopped,
+                () = shell.duty.told.notified(), if told.is_none() => Event::Stopped,
                 event = reading.next(deadline, first) => event.map_or(Event::Deadline, Event::Channel),
             };
             match event {
@@ -507,7 +507,7 @@ impl Running {
                 Event::Stopped if !started => break Reason::Failed,
                 Event::Stopped => {
                     let at = clock.now();
-                    let (signal, patience) = match shell.stop_order() {
+                    let (signal, patience) = match shell.duty.order() {
                         Some((_, Manner::Kill)) => (Signal::Kill, KILL),
                         Some((_, Manner::HangUp)) | None => (Signal::Hup, HANG_UP),
                     };
@@ -549,11 +549,11 @@ impl Running {
         // The natural end competes with a stop that came in this very moment; the winner's reason counts.
         let reason = match (shell.life.close(), reason, &exit) {
             (Close::Lost, ..) => {
-                if shell.stop_order().is_none() {
+                if shell.duty.order().is_none() {
                     // The winner's order follows at once.
-                    shell.stopped.notified().await;
+                    shell.duty.told.notified().await;
                 }
-                shell.stop_order().map_or(reason, |(reason, _)| reason)
+                shell.duty.order().map_or(reason, |(reason, _)| reason)
             }
             (Close::Won, Reason::RemoteClosed, Some(_)) => Reason::Completed,
             (Close::Won, ..) => reason,
@@ -570,7 +570,7 @@ impl Running {
         // The task is the only one that records, and it does so once.
         _ = shell.ending.record(End { reason, facts: exit, at: now });
         session.active.touch(now);
-        shell.let_go();
+        shell.duty.let_go();
         shell.history.finish();
     }
 }

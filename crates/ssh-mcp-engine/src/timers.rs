@@ -72,7 +72,7 @@ impl Engine {
             let last = shell.active.last().max(shell.read.last());
             let idle = |ttl: Duration| last.saturating_add(ttl) <= now;
             if shell.spec.inactivity.is_some_and(idle) && shell.life.expire_idle() == Expired::RunClose {
-                shell.grant_stop(Reason::InactivityTtlFired, Manner::HangUp);
+                shell.duty.give((Reason::InactivityTtlFired, Manner::HangUp));
             }
         }
         self.retain(now);
@@ -109,7 +109,7 @@ impl Engine {
             |command| command.read.last(),
             |command: &Command| trim(&command.history, NEWEST),
             // What it left running holds its channel for nobody any more.
-            |command| command.stopped.notify_one(),
+            |command| command.duty.told.notify_one(),
         );
         let shell_time = |shell: &Shell| match shell::ended_by_itself(shell) {
             true => shell.spec.retention,

@@ -98,18 +98,7 @@ impl Cx {
 
     /// What the leak watcher has to say about an entry that is shown; it says it once.
     pub(crate) fn leak(&self, resource: Resource) -> Option<Warned> {
-        let registries = self.engine.registries();
-        let leak = match resource.scheme {
-            Scheme::Command => {
-                self.engine.take_command_leak(&*registries.commands.entry(resource.id.into())?)
-            }
-            Scheme::Shell => self.engine.take_shell_leak(&*registries.shells.entry(resource.id.into())?),
-            Scheme::Transfer => {
-                self.engine.take_transfer_leak(&*registries.transfers.entry(resource.id.into())?)
-            }
-            Scheme::Session => None,
-        };
-        leak.map(Warned::leak)
+        self.engine.take_leak(resource).map(Warned::leak)
     }
 
     /// What it has to say about everything on some sessions.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, LeakReport};
+use super::{Duty, Entry, LeakReport};
 use crate::{
     activity::Activity,
     history::ByteHistory,
@@ -13,7 +13,6 @@ use crate::{
     port::Glimpse,
     quota::{Place, Quota},
     reason::Reason,
-    sync::{Mutex, Notify, OnceCell},
     text,
     uri::Scheme,
 };
@@ -38,12 +37,8 @@ pub struct Command {
     pub lanes: Arc<Quota>,
     /// Whether a leak report waits to be shown.
     pub leak: LeakReport,
-    /// Why somebody who won its word wants it ended.
-    stop: OnceCell<Reason>,
-    /// Rung for the task that runs it when `stop` was set.
-    pub stopped: Notify,
-    /// Its hold on the session and its place among the session's commands; gone once it has ended.
-    hold: Mutex<Option<(SessionRef, Place)>>,
+    /// What the task that runs it is told and holds.
+    pub duty: Duty<Reason>,
 }
 
 /// The fixed facts of a command.
@@ -88,9 +83,7 @@ impl Command {
             life,
             history,
             ending: Ending::new(),
-            stop: OnceCell::new(),
-            stopped: Notify::new(),
-            hold: Mutex::new(Some(hold)),
+            duty: Duty::new(hold),
         }
     }
 
@@ -98,31 +91,9 @@ impl Command {
     pub fn stop(&self, reason: Reason) -> Close {
         let close = self.life.close();
         if close == Close::Won {
-            self.grant_stop(reason);
+            self.duty.give(reason);
         }
         close
-    }
-
-    /// Hands the duty of a word already won (by a timer) to the task that runs the command.
-    pub fn grant_stop(&self, reason: Reason) {
-        // The word has one winner, so the cell is empty.
-        _ = self.stop.set(reason);
-        self.stopped.notify_one();
-    }
-
-    /// Why it was asked to end.
-    pub fn stop_reason(&self) -> Option<Reason> {
-        self.stop.get().copied()
-    }
-
-    /// Gives session and place back; the second call does nothing.
-    pub fn let_go(&self) {
-        let hold = self.hold.lock().take();
-        // The reference goes last: who sees the session without references finds every place free.
-        if let Some((reference, place)) = hold {
-            drop(place);
-            drop(reference);
-        }
     }
 
     /// What it is doing.

@@ -5,6 +5,7 @@
 //! left are remembered for a while, so that a late caller learns why instead of "unknown".
 
 mod command;
+mod duty;
 mod recording;
 mod session;
 mod shell;
@@ -20,6 +21,7 @@ use dashmap::DashMap;
 use uuid::Uuid;
 
 pub use command::{Command, CommandSpec};
+pub use duty::Duty;
 pub use recording::{Observer, Recording, Watchable};
 pub use session::{Cascade, Expiry, Health, HealthWord, Mount, Session, SessionSpec};
 pub use shell::{Manner, Shell, ShellSpec};

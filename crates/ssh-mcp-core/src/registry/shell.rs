@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, LeakReport, Recording};
+use super::{Duty, Entry, LeakReport, Recording};
 use crate::{
     activity::Activity,
     cursor::Cursor,
@@ -14,7 +14,7 @@ use crate::{
     port::{Glimpse, ssh::PtySize},
     quota::{Place, Quota},
     reason::Reason,
-    sync::{AtomicU64, Mutex, Notify, OnceCell, Ordering},
+    sync::{AtomicU64, Ordering},
     uri::Scheme,
 };
 
@@ -44,11 +44,9 @@ pub struct Shell {
     pub lanes: Arc<Quota>,
     /// Whether a leak report waits to be shown.
     pub leak: LeakReport,
-    /// Rung for the task that runs it when its end is wanted.
-    pub stopped: Notify,
     size: AtomicU64,
-    stop: OnceCell<(Reason, Manner)>,
-    hold: Mutex<Option<(SessionRef, Place)>>,
+    /// What the task that runs it is told and holds.
+    pub duty: Duty<(Reason, Manner)>,
 }
 
 /// How a shell is ended.
@@ -111,10 +109,8 @@ impl Shell {
             drained: Cursor::new(),
             input: InputQueue::new(),
             ending: Ending::new(),
-            stopped: Notify::new(),
             size: AtomicU64::new(pack(size)),
-            stop: OnceCell::new(),
-            hold: Mutex::new(Some(hold)),
+            duty: Duty::new(hold),
         }
     }
 
@@ -134,31 +130,9 @@ impl Shell {
     pub fn stop(&self, reason: Reason, manner: Manner) -> Close {
         let close = self.life.close();
         if close == Close::Won {
-            self.grant_stop(reason, manner);
+            self.duty.give((reason, manner));
         }
         close
-    }
-
-    /// Hands the duty of a word already won (by a timer) to the task that runs the shell.
-    pub fn grant_stop(&self, reason: Reason, manner: Manner) {
-        // The word has one winner, so the cell is empty.
-        _ = self.stop.set((reason, manner));
-        self.stopped.notify_one();
-    }
-
-    /// Why and how it was asked to end.
-    pub fn stop_order(&self) -> Option<(Reason, Manner)> {
-        self.stop.get().copied()
-    }
-
-    /// Gives session and place back; the second call does nothing.
-    pub fn let_go(&self) {
-        let hold = self.hold.lock().take();
-        // The reference goes last: who sees the session without references finds every place free.
-        if let Some((reference, place)) = hold {
-            drop(place);
-            drop(reference);
-        }
     }
 
     /// Resolves when the end is recorded.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, LeakReport};
+use super::{Duty, Entry, LeakReport};
 use crate::{
     activity::Activity,
     history::StateHistory,
@@ -13,7 +13,7 @@ use crate::{
     port::Glimpse,
     quota::{Place, Quota},
     reason::Reason,
-    sync::{Mutex, Notify, OnceCell},
+    sync::Mutex,
     text,
     uri::Scheme,
 };
@@ -42,12 +42,8 @@ pub struct Transfer {
     pub lanes: Arc<Quota>,
     /// Whether a leak report waits to be shown.
     pub leak: LeakReport,
-    /// Why somebody who won its word wants it ended.
-    stop: OnceCell<Reason>,
-    /// Rung for the task that runs it when `stop` was set.
-    pub stopped: Notify,
-    /// Its hold on the session and its place among the session's transfers; gone once it has ended.
-    hold: Mutex<Option<(SessionRef, Place)>>,
+    /// What the task that runs it is told and holds.
+    pub duty: Duty<Reason>,
 }
 
 /// Which way the bytes go.
@@ -160,9 +156,7 @@ impl Transfer {
             changes: StateHistory::new(()),
             rate: Mutex::new(Rate::since(started)),
             ending: Ending::new(),
-            stop: OnceCell::new(),
-            stopped: Notify::new(),
-            hold: Mutex::new(Some(hold)),
+            duty: Duty::new(hold),
         }
     }
 
@@ -170,31 +164,9 @@ impl Transfer {
     pub fn stop(&self, reason: Reason) -> Close {
         let close = self.life.close();
         if close == Close::Won {
-            self.grant_stop(reason);
+            self.duty.give(reason);
         }
         close
-    }
-
-    /// Hands the duty of a word already won (by a timer) to the task that runs the transfer.
-    pub fn grant_stop(&self, reason: Reason) {
-        // The word has one winner, so the cell is empty.
-        _ = self.stop.set(reason);
-        self.stopped.notify_one();
-    }
-
-    /// Why it was asked to end.
-    pub fn stop_reason(&self) -> Option<Reason> {
-        self.stop.get().copied()
-    }
-
-    /// Gives session and place back; the second call does nothing.
-    pub fn let_go(&self) {
-        let hold = self.hold.lock().take();
-        // The reference goes last: who sees the session without references finds every place free.
-        if let Some((reference, place)) = hold {
-            drop(place);
-            drop(reference);
-        }
     }
 
     /// How far it is; once it has ended, for good.

@@ -160,7 +160,7 @@ impl Source {
         match self {
             Self::Command(command) => match observed(Watched::Command(Arc::clone(command))) {
                 Some(observer) => Admitted::Live(Some(observer)),
-                None => match command.ended().map(|(reason, _)| reason).or_else(|| command.stop_reason()) {
+                None => match command.ended().map(|(reason, _)| reason).or_else(|| command.duty.order()) {
                     // Without a reason it is ending by itself in this moment.
                     None => Admitted::Late,
                     Some(reason) if reason.is_own_end() => Admitted::Late,
@@ -171,13 +171,13 @@ impl Source {
                 Some(observer) => Admitted::Live(Some(observer)),
                 None => {
                     let reason = shell.ended().map(|(reason, _)| reason);
-                    let reason = reason.or_else(|| shell.stop_order().map(|(reason, _)| reason));
+                    let reason = reason.or_else(|| shell.duty.order().map(|(reason, _)| reason));
                     Admitted::Gone(self.gone(engine, reason.unwrap_or(Reason::RemoteClosed)))
                 }
             },
             Self::Transfer(transfer) => match observed(Watched::Transfer(Arc::clone(transfer))) {
                 Some(observer) => Admitted::Live(Some(observer)),
-                None => match transfer.ended().map(|(reason, _)| reason).or_else(|| transfer.stop_reason()) {
+                None => match transfer.ended().map(|(reason, _)| reason).or_else(|| transfer.duty.order()) {
                     // Without a reason it is ending by itself in this moment.
                     None => Admitted::Late,
                     Some(reason) if reason.is_own_end() => Admitted::Late,

@@ -448,7 +448,7 @@ async fn what_nobody_watches_is_reported_once_for_each_time_alone() {
     let rig = rig(ScriptedHost::new());
     let (session, client) = (rig.connect().await, Client::of(&rig.engine));
     let shell = rig.open(&session).await;
-    let report = || rig.engine.take_shell_leak(&shell);
+    let report = || rig.engine.take_leak(shell.spec.id.into());
     rig.pass(SECOND).await;
     assert_eq!(report(), None);
     rig.pass(3 * SECOND).await;
@@ -475,8 +475,8 @@ async fn what_releases_itself_or_is_used_is_no_leak() {
         rig.pass(SECOND).await;
         _ = rig.engine.shell(&rig.owner, used.spec.id).unwrap();
     }
-    assert_eq!(rig.engine.take_shell_leak(&releasing), None);
-    assert_eq!(rig.engine.take_shell_leak(&used), None);
+    assert_eq!(rig.engine.take_leak(releasing.spec.id.into()), None);
+    assert_eq!(rig.engine.take_leak(used.spec.id.into()), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -436,8 +436,8 @@ impl Running {
         }
         // Somebody may win at this very moment; its reason follows at once.
         if over != Over::Asked && self.transfer.life.close() == Close::Lost {
-            while self.transfer.stop_reason().is_none() {
-                self.transfer.stopped.notified().await;
+            while self.transfer.duty.order().is_none() {
+                self.transfer.duty.told.notified().await;
             }
         }
         self.settle(end);
@@ -453,7 +453,7 @@ impl Running {
             let next = (now + STEP).min(deadline.unwrap_or(Duration::MAX));
             tokio::select! {
                 biased;
-                () = self.transfer.stopped.notified() => return Over::Asked,
+                () = self.transfer.duty.told.notified() => return Over::Asked,
                 () = &mut moving => return Over::ByItself,
                 () = self.clock.sleep_until(next) => {}
             }
@@ -475,7 +475,7 @@ impl Running {
     /// Records the end, wakes who waits, gives session and place back.
     fn settle(&self, end: TreeEnd) {
         let TreeEnd { mut outcome, mut failures } = end;
-        let (status, reason) = match self.transfer.stop_reason() {
+        let (status, reason) = match self.transfer.duty.order() {
             Some(Reason::ConnectionLost) => {
                 let reason = "the connection ended".to_owned();
                 failures.insert(0, Fault { failure: Failure::ConnectionLost, reason });
@@ -507,7 +507,7 @@ impl Running {
         // The task is the only one that records, and it settles once.
         _ = self.transfer.ending.record(End { reason, facts, at: now });
         self.session.active.touch(now);
-        self.transfer.let_go();
+        self.transfer.duty.let_go();
         self.transfer.changes.finish(());
     }
 }
