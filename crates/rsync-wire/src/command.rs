@@ -11,8 +11,9 @@ pub use options::{
 };
 pub use quote::quote;
 
+use crate::checksum::Algorithm;
 use crate::file_list::Layout;
-use crate::negotiate::{Agreed, Checksum, Choice, Compressor, Offer, Protocol};
+use crate::negotiate::{Agreed, Choice, Compressor, Offer, Protocol};
 
 /// Why no command line can be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +75,7 @@ impl Options {
 
     /// The handshake that goes with this command line: what is passed here is not negotiated there.
     #[must_use]
-    pub fn to_offer(&self, newest: Protocol, checksums: &[Checksum], compressors: &[Compressor]) -> Offer {
+    pub fn to_offer(&self, newest: Protocol, checksums: &[Algorithm], compressors: &[Compressor]) -> Offer {
         let negotiated = || Choice::Negotiated(compressors.to_vec());
         let compressor = self.compress_choice.map_or_else(negotiated, Choice::Passed);
         let checksum = self.checksum_choice;
@@ -97,7 +98,7 @@ impl Options {
             links: self.links,
             hard_links: self.hard_links,
             atimes: self.atimes,
-            checksum: self.checksum.then(|| agreed.checksum.digest_length()),
+            checksum: self.checksum.then(|| agreed.checksum.digest_len()),
             numeric_ids: self.numeric_ids,
         }
     }

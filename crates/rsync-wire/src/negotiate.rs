@@ -6,8 +6,9 @@
 
 mod names;
 
-pub use names::{Checksum, Compressor};
+pub use names::Compressor;
 
+use crate::checksum::Algorithm;
 use crate::varint::{Malformed, ReadError, Reader, put_int32, put_vstring};
 
 /// A version of the protocol. 32 differs from 31 by nothing on the wire.
@@ -102,7 +103,7 @@ pub struct Offer {
     /// The newest version to speak.
     pub newest: Protocol,
     /// The checksum, best first.
-    pub checksum: Choice<Checksum>,
+    pub checksum: Choice<Algorithm>,
     /// The compressor, best first, if the letter `z` was passed; without it nothing is compressed.
     pub compressor: Option<Choice<Compressor>>,
 }
@@ -112,7 +113,7 @@ impl Default for Offer {
     fn default() -> Self {
         Self {
             newest: Protocol::V32,
-            checksum: Choice::Negotiated(vec![Checksum::Xxh128, Checksum::Md5]),
+            checksum: Choice::Negotiated(vec![Algorithm::Xxh128, Algorithm::Md5]),
             compressor: None,
         }
     }
@@ -126,7 +127,7 @@ pub struct Agreed {
     /// What the server said.
     pub flags: CompatFlags,
     /// The checksum of blocks and files.
-    pub checksum: Checksum,
+    pub checksum: Algorithm,
     /// The compressor of literal data.
     pub compressor: Option<Compressor>,
     /// The seed of the sums of blocks.
@@ -195,8 +196,8 @@ enum Step {
     Version,
     Flags { protocol: Protocol },
     Checksums { protocol: Protocol, flags: CompatFlags },
-    Compressors { protocol: Protocol, flags: CompatFlags, checksum: Checksum },
-    Seed { protocol: Protocol, flags: CompatFlags, checksum: Checksum, compressor: Option<Compressor> },
+    Compressors { protocol: Protocol, flags: CompatFlags, checksum: Algorithm },
+    Seed { protocol: Protocol, flags: CompatFlags, checksum: Algorithm, compressor: Option<Compressor> },
 }
 
 impl Handshake {
@@ -271,7 +272,7 @@ impl Handshake {
                         Ok(Next::Step(Step::Checksums { protocol, flags }))
                     }
                     Choice::Negotiated(ours) => {
-                        let checksum = choose(ours, Checksum::name, Subject::Checksum, b"md5")?;
+                        let checksum = choose(ours, Algorithm::name, Subject::Checksum, b"md5")?;
                         self.after_checksum(protocol, flags, checksum)
                     }
                 }
@@ -279,7 +280,7 @@ impl Handshake {
             Step::Checksums { protocol, flags } => {
                 let names = item.vstring()?;
                 let Choice::Negotiated(ours) = &self.offer.checksum else { return Err(Stop::Incomplete) };
-                let checksum = choose(ours, Checksum::name, Subject::Checksum, names)?;
+                let checksum = choose(ours, Algorithm::name, Subject::Checksum, names)?;
                 answer(out, checksum.name())?;
                 self.after_checksum(protocol, flags, checksum)
             }
@@ -303,7 +304,7 @@ impl Handshake {
         &self,
         protocol: Protocol,
         flags: CompatFlags,
-        checksum: Checksum,
+        checksum: Algorithm,
     ) -> Result<Next, Stop> {
         let compressor = match &self.offer.compressor {
             None => None,

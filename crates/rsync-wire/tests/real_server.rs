@@ -18,6 +18,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rsync_wire::checksum::Algorithm;
 use rsync_wire::command::{Direction, Options, Recursion};
 use rsync_wire::file_list::{
     Content, Device, Entry, FileList, Item, Kind, Link, ListDecoder, ListEncoder, ListLimits, Time,
@@ -25,7 +26,7 @@ use rsync_wire::file_list::{
 use rsync_wire::filter::{Excluded, ServerRole, put_filter_list};
 use rsync_wire::io_errors::IoErrors;
 use rsync_wire::mux::{Demultiplexer, Event, Message, MessageLimits, Multiplexer, Severity};
-use rsync_wire::negotiate::{Agreed, Checksum, Handshake, Protocol};
+use rsync_wire::negotiate::{Agreed, Handshake, Protocol};
 use rsync_wire::varint::{Index, IndexReader, ReadError, Reader};
 
 const CAPABILITIES: [&str; 3] = ["e.LsfxCIvu", "e.LsfxC", "e.Lf"];
@@ -107,7 +108,7 @@ impl Server {
         shell.args(["-c", &command]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = shell.spawn().unwrap();
         let mut out = Vec::new();
-        let offer = options.to_offer(newest, &[Checksum::Xxh128, Checksum::Md5], &[]);
+        let offer = options.to_offer(newest, &[Algorithm::Xxh128, Algorithm::Md5], &[]);
         let mut handshake = Handshake::start(offer, &mut out);
         let mut buffer = [0; 4096];
         loop {

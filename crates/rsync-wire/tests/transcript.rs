@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test: helpers are not known to be one")]
 
+use rsync_wire::checksum::Algorithm;
 use rsync_wire::command::{Options, Recursion};
 use rsync_wire::file_list::{FileList, Item, Kind, ListDecoder, ListLimits};
 use rsync_wire::filter::{Excluded, ServerRole, put_filter_list};
 use rsync_wire::mux::{Demultiplexer, Event, MessageLimits, Multiplexer};
-use rsync_wire::negotiate::{Checksum, Handshake, Protocol};
+use rsync_wire::negotiate::{Handshake, Protocol};
 use rsync_wire::varint::{Index, IndexReader, IndexWriter, Reader};
 
 /// From the version to the echo of the first request.
@@ -33,7 +34,8 @@ fn hex(text: &str) -> Vec<u8> {
 fn check(length: usize) {
     let options = Options { recursion: Recursion::Recursive, links: true, times: true, ..Options::default() };
     let mut out = Vec::new();
-    let mut handshake = Handshake::start(options.to_offer(Protocol::V32, &[Checksum::Xxh128], &[]), &mut out);
+    let mut handshake =
+        Handshake::start(options.to_offer(Protocol::V32, &[Algorithm::Xxh128], &[]), &mut out);
     let mut frames = Demultiplexer::new(MessageLimits::default());
     let mut agreed = None;
     let mut decoder = None;

@@ -1,7 +1,8 @@
 //! What a server is told, as letters and long options.
 
 use super::CommandError;
-use crate::negotiate::{Checksum, Compressor};
+use crate::checksum::Algorithm;
+use crate::negotiate::Compressor;
 
 /// What a server is told. Options that the client acts on alone are not here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,7 +46,7 @@ pub struct Options {
     /// How hard the compressor tries.
     pub compress_level: Option<i32>,
     /// The checksum, instead of a negotiated one; for servers from 3.1.3 on.
-    pub checksum_choice: Option<Checksum>,
+    pub checksum_choice: Option<Algorithm>,
     /// The seed, instead of one the server chooses.
     pub checksum_seed: Option<i32>,
     /// No names of ids.

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::negotiate::{Checksum, Compressor};
+use crate::checksum::Algorithm;
+use crate::negotiate::Compressor;
 
 fn check(options: &Options, paths: &[&str], expected: &str) {
     let paths: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).collect();
@@ -48,7 +49,7 @@ fn every_option_has_its_word() {
         compress: true,
         compress_choice: Some(Compressor::Zlibx),
         compress_level: Some(-3),
-        checksum_choice: Some(Checksum::Md5),
+        checksum_choice: Some(Algorithm::Md5),
         checksum_seed: Some(-1),
         numeric_ids: true,
         timeout: Some(60),
@@ -142,23 +143,24 @@ fn words_are_quoted_by_backslashes() {
 
 #[test]
 fn what_is_passed_is_not_negotiated() {
-    let offer = |options: &Options| options.to_offer(Protocol::V31, &[Checksum::Xxh128], &[Compressor::Zstd]);
+    let offer =
+        |options: &Options| options.to_offer(Protocol::V31, &[Algorithm::Xxh128], &[Compressor::Zstd]);
     let expected = Offer {
         newest: Protocol::V31,
-        checksum: Choice::Negotiated(vec![Checksum::Xxh128]),
+        checksum: Choice::Negotiated(vec![Algorithm::Xxh128]),
         compressor: Some(Choice::Negotiated(vec![Compressor::Zstd])),
     };
     let compressed = Options { compress: true, ..Options::default() };
     assert_eq!(offer(&compressed), expected);
     assert_eq!(offer(&Options::default()), Offer { compressor: None, ..expected });
     let passed = Options {
-        checksum_choice: Some(Checksum::Md5),
+        checksum_choice: Some(Algorithm::Md5),
         compress_choice: Some(Compressor::Zlib),
         ..compressed
     };
     let expected = Offer {
         newest: Protocol::V31,
-        checksum: Choice::Passed(Checksum::Md5),
+        checksum: Choice::Passed(Algorithm::Md5),
         compressor: Some(Choice::Passed(Compressor::Zlib)),
     };
     assert_eq!(offer(&passed), expected);

@@ -33,7 +33,7 @@ fn check(offer: &Offer, bytes: &[u8], agreed: Agreed, answer: &[u8]) {
 
 fn agreed(protocol: Protocol, flags: i32) -> Agreed {
     let flags = CompatFlags::from_bits(flags);
-    Agreed { protocol, flags, checksum: Checksum::Xxh128, compressor: None, seed: 1 }
+    Agreed { protocol, flags, checksum: Algorithm::Xxh128, compressor: None, seed: 1 }
 }
 
 fn compressed() -> Offer {
@@ -53,12 +53,12 @@ fn a_new_server_is_answered_with_one_name() {
 
 #[test]
 fn an_old_server_has_its_defaults() {
-    let old = Agreed { checksum: Checksum::Md5, seed: -2, ..agreed(Protocol::V30, 0x0a) };
+    let old = Agreed { checksum: Algorithm::Md5, seed: -2, ..agreed(Protocol::V30, 0x0a) };
     let bytes = [30, 0, 0, 0, 0x0a, 0xfe, 0xff, 0xff, 0xff];
     check(&Offer::default(), &bytes, old, b"\x20\0\0\0");
     check(&compressed(), &bytes, Agreed { compressor: Some(Compressor::Zlib), ..old }, b"\x20\0\0\0");
 
-    let offer = Offer { checksum: Choice::Negotiated(vec![Checksum::Xxh128]), ..Offer::default() };
+    let offer = Offer { checksum: Choice::Negotiated(vec![Algorithm::Xxh128]), ..Offer::default() };
     let none = HandshakeError::NoCommon { subject: Subject::Checksum, offered: b"md5".to_vec() };
     assert_eq!(run(&offer, &[&bytes]).0, Err(none));
 }
@@ -73,12 +73,12 @@ fn the_older_version_is_spoken() {
 #[test]
 fn what_the_command_line_says_is_not_negotiated() {
     let offer = Offer {
-        checksum: Choice::Passed(Checksum::Md5),
+        checksum: Choice::Passed(Algorithm::Md5),
         compressor: Some(Choice::Passed(Compressor::Zstd)),
         ..Offer::default()
     };
     let expected = Agreed {
-        checksum: Checksum::Md5,
+        checksum: Algorithm::Md5,
         compressor: Some(Compressor::Zstd),
         ..agreed(Protocol::V32, 0x1fe)
     };
