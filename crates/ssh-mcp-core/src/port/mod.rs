@@ -5,6 +5,7 @@
 
 mod directory;
 pub mod fs;
+pub mod mirror;
 mod outlet;
 pub mod resolve;
 pub mod ssh;
