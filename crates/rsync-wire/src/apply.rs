@@ -18,7 +18,7 @@ pub struct Apply {
     block: Vec<u8>,
 }
 
-/// What has become of a file.
+/// A file that was put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
     /// Digest of all bytes given and hashed, to be compared with the one behind the tokens.
@@ -52,7 +52,7 @@ pub enum ApplyError<E> {
 }
 
 impl Apply {
-    /// Begins a file that is at most `limit` bytes long, from a basis that is cut as `head` says.
+    /// Begins a file of at most `limit` bytes, from a basis that is cut as `head` says. `algorithm` makes the digest.
     pub fn new(head: SumHead, algorithm: Algorithm, limit: u64) -> Self {
         Self { head, hasher: Hasher::new(algorithm), len: 0, limit, copied: 0, block: Vec::new() }
     }
@@ -64,7 +64,10 @@ impl Apply {
     }
 
     /// Takes a token. `read_at` fills a buffer from an offset of the basis, in full or not at all; `write` takes the next bytes
-    /// of the file. The end of the file is nothing to do: [`Self::finish`] is.
+    /// of the file. [`Token::End`] does nothing; [`Self::finish`] ends the file.
+    ///
+    /// # Errors
+    /// The peer named a block that is not there or went beyond the limit, or one of the closures failed.
     pub fn token<E>(
         &mut self,
         token: Token<'_>,

@@ -141,7 +141,7 @@ impl fmt::Debug for Hasher {
 pub enum SeedOrder {
     /// Before the block: the compat flag for it was set.
     First,
-    /// Behind the block: servers before 3.1.
+    /// Behind the block: the flag was not set, as by rsync 3.0.
     Last,
 }
 
@@ -152,7 +152,7 @@ pub struct BlockHash {
     pub algorithm: Algorithm,
     /// The seed that the server sent.
     pub seed: i32,
-    /// Of no influence on xxh128.
+    /// Where md5 has the seed. xxh128 takes it as its own seed.
     pub order: SeedOrder,
 }
 

@@ -390,7 +390,7 @@ const fn entry(mixed: u32, index: u32) -> u64 {
     (mixed as u64) << 32 | index as u64
 }
 
-/// The longest literal that every server takes.
+/// The longest literal that every server takes, in bytes.
 pub const LITERAL_MAX: usize = 32_768;
 
 /// Blocks of one rolling sum that are compared with a window.

@@ -10,6 +10,7 @@ mod decoder;
 mod encoder;
 mod entry;
 mod flags;
+mod list;
 mod name;
 mod previous;
 mod sort;
@@ -17,8 +18,8 @@ mod sort;
 pub use decoder::{Item, ListDecoder, ListEnd, ListError, ListLimits};
 pub use encoder::{EncodeError, ListEncoder};
 pub use entry::{Content, Device, Entry, Id, Kind, Link, Time};
+pub use list::{FileList, ListBuilder, TreeError};
 pub use name::NameError;
-pub use sort::{FileList, TreeError, compare};
 
 use crate::negotiate::{CompatFlags, Protocol};
 

@@ -85,7 +85,7 @@ pub enum FilterError {
     TooLong(usize),
 }
 
-/// The longest text of a rule.
+/// The longest text of a rule, in bytes.
 pub const RULE_MAX: usize = 5119;
 
 impl Rule {

@@ -3,7 +3,7 @@
 use std::ops::{BitOr, BitOrAssign};
 
 /// A set of [`GENERAL`](Self::GENERAL), [`VANISHED`](Self::VANISHED) and [`DELETE_LIMIT`](Self::DELETE_LIMIT). A receiving
-/// side that is told a set which is not empty does not delete.
+/// side that is told of `GENERAL` before the end of the list does not delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct IoErrors(u8);
 

@@ -51,6 +51,9 @@ impl SumHead {
     pub const WIRE_LEN: usize = 16;
 
     /// Cuts a basis of `len` bytes the way servers do; an empty one is none. A `block_len` overrides the choice of it.
+    ///
+    /// # Errors
+    /// The given block length is 0 or above [`MAX_BLOCK_LEN`], or there would be too many blocks.
     pub fn for_basis(
         len: u64,
         block_len: Option<u32>,
@@ -79,7 +82,10 @@ impl SumHead {
         Ok(Self { count, block_len, strong_len, remainder: (len % u64::from(block_len)) as u32 })
     }
 
-    /// Reads a head, and refuses what no honest peer sends.
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// A number is none that an honest peer sends.
     pub fn decode(bytes: &[u8; Self::WIRE_LEN], algorithm: Algorithm) -> Result<Self, SumHeadError> {
         let (words, _) = bytes.as_chunks::<4>();
         let mut words = words.iter().map(|word| i32::from_le_bytes(*word));
@@ -181,6 +187,9 @@ impl SumWriter {
     }
 
     /// Takes the next piece of the basis and appends the sums of all blocks that it completes.
+    ///
+    /// # Errors
+    /// The basis is longer than its head says.
     pub fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<(), BasisChanged> {
         while !piece.is_empty() {
             let (_, len) = self.head.block(self.next).ok_or_else(|| self.changed())?;
@@ -204,6 +213,9 @@ impl SumWriter {
     }
 
     /// Ends the list.
+    ///
+    /// # Errors
+    /// The basis is shorter than its head says.
     pub fn finish(self) -> Result<(), BasisChanged> {
         if self.next == self.head.count && self.partial.is_empty() { Ok(()) } else { Err(self.changed()) }
     }
@@ -272,6 +284,9 @@ pub struct TooManySums {
 
 impl SumReader {
     /// Begins with the list behind `head`, if it is not longer than `limit` bytes; [`DEFAULT_LIMIT`] is a sane one.
+    ///
+    /// # Errors
+    /// It is longer.
     pub fn new(head: SumHead, limit: u64) -> Result<Self, TooManySums> {
         let len = head.list_len();
         if len > limit {
@@ -309,7 +324,10 @@ impl SumReader {
         self.sums.rolling.len() >= self.sums.head.count as usize
     }
 
-    /// The list, or the reader again where it is not complete.
+    /// The list.
+    ///
+    /// # Errors
+    /// It is not complete; the reader is given back.
     pub fn finish(self) -> Result<Sums, Self> {
         if self.is_complete() { Ok(self.sums) } else { Err(self) }
     }
@@ -323,7 +341,7 @@ fn block_len_for(len: u64) -> u32 {
     (len.isqrt() & !7).clamp(u64::from(MIN_BLOCK_LEN), u64::from(MAX_BLOCK_LEN)) as u32
 }
 
-/// The longest block of the protocol.
+/// The longest block of the protocol, in bytes.
 pub const MAX_BLOCK_LEN: u32 = 131_072;
 
 /// Bytes of a sum list that a sender is ready to take, unless it knows better. The sums and the index of a search take up to

@@ -9,6 +9,8 @@ mod writer;
 pub use reader::{ReadError, Reader, Step};
 pub use writer::{WriteError, Writer};
 
+use crate::negotiate::Compressor;
+
 /// One step of making a file out of its basis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
@@ -20,46 +22,10 @@ pub enum Token<'a> {
     End,
 }
 
-/// How literals are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Deflate, begun anew with each file.
-    Zlibx,
-    /// Zstandard, one stream for all files.
-    Zstd,
-    /// LZ4 blocks.
-    Lz4,
-}
-
-impl Compression {
-    /// The compressor of a name as it is negotiated; none for names this crate does not speak.
-    pub fn parse(name: &[u8]) -> Option<Self> {
-        match name {
-            b"none" => Some(Self::None),
-            b"zlibx" => Some(Self::Zlibx),
-            b"zstd" => Some(Self::Zstd),
-            b"lz4" => Some(Self::Lz4),
-            _ => None,
-        }
-    }
-
-    /// The name used in the negotiation.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Zlibx => "zlibx",
-            Self::Zstd => "zstd",
-            Self::Lz4 => "lz4",
-        }
-    }
-}
-
-/// The compressor or decompressor could not be set up.
+/// The compressor or decompressor could not be set up, or is not spoken here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be set up", .0.name())]
-pub struct SetUpError(pub Compression);
+pub struct SetUpError(pub Compressor);
 
 mod flag {
     pub(super) const END: u8 = 0x00;

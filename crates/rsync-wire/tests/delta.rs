@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use rsync_wire::apply::{Applied, Apply};
 use rsync_wire::checksum::{Algorithm, BlockHash, Digest, Hasher, SeedOrder};
 use rsync_wire::delta::{Basis, Op, Search};
+use rsync_wire::negotiate::Compressor;
 use rsync_wire::sums::{DEFAULT_LIMIT, Strength, SumHead, SumReader, SumWriter, Sums};
-use rsync_wire::token::{Compression, Reader, Token, Writer};
+use rsync_wire::token::{Reader, Token, Writer};
 
-const COMPRESSIONS: [Compression; 4] =
-    [Compression::None, Compression::Zlibx, Compression::Zstd, Compression::Lz4];
+const COMPRESSORS: [Option<Compressor>; 4] =
+    [None, Some(Compressor::Zlibx), Some(Compressor::Zstd), Some(Compressor::Lz4)];
 
 /// How a file goes over.
 #[derive(Debug, Clone, Copy)]
@@ -109,13 +110,13 @@ impl Way {
     }
 
     /// Sends all files over one connection; gives the number of literal bytes of each.
-    fn check(&self, compression: Compression, files: &[(&[u8], &[u8])]) -> Vec<u64> {
-        let mut writer = Writer::new(compression, Some(1)).unwrap();
-        let mut reader = Reader::new(compression).unwrap();
+    fn check(&self, compressor: Option<Compressor>, files: &[(&[u8], &[u8])]) -> Vec<u64> {
+        let mut writer = Writer::new(compressor, Some(1)).unwrap();
+        let mut reader = Reader::new(compressor).unwrap();
         let go = |(basis, source): &(&[u8], &[u8])| {
             let (head, wire, literal) = self.answer(&self.request(basis), source, &mut writer);
             let (file, applied, digest) = self.receive(head, basis, &wire, &mut reader);
-            assert!(file == *source, "{compression:?} {self:?}");
+            assert!(file == *source, "{compressor:?} {self:?}");
             assert_eq!(applied.digest, digest);
             assert_eq!((applied.len, applied.copied), (source.len() as u64, source.len() as u64 - literal));
             literal
@@ -146,7 +147,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 #[test]
 fn sizes_around_the_borders_of_blocks() {
     let all = noise(5000, 1);
-    for compression in COMPRESSIONS {
+    for compressor in COMPRESSORS {
         for len in [0, 1, 699, 700, 701, 1399, 1400, 1401, 2100] {
             let basis = &all[..len];
             for (source, literals) in [
@@ -154,7 +155,7 @@ fn sizes_around_the_borders_of_blocks() {
                 ([basis, b"+"].concat(), 1 + (len % 700) as u64),
                 (basis[len.min(1)..].to_vec(), 700),
             ] {
-                let found = way(333, None).check(compression, &[(basis, &source)]);
+                let found = way(333, None).check(compressor, &[(basis, &source)]);
                 assert!(found[0] <= literals, "{len}: {found:?} above {literals}");
             }
         }
@@ -168,9 +169,9 @@ fn many_files_share_a_connection() {
     edited.splice(100_000..100_010, *b"other bytes, and more of them");
     let unrelated = noise(200_000, 6);
     let text = b"some text that comes again and again; ".repeat(4000);
-    for compression in COMPRESSIONS {
+    for compressor in COMPRESSORS {
         let literal = way(65_536, None).check(
-            compression,
+            compressor,
             &[
                 (&basis, &edited),
                 (&[], &text),
@@ -202,8 +203,8 @@ proptest! {
         let (a, b) = (cut.0.index(basis.len() + 1), cut.1.index(basis.len() + 1));
         let moved = [&basis[a..], &other, &basis[..b]].concat();
         let way = Way { hash: BlockHash { algorithm, seed, order }, block_len: Some(block), piece };
-        for compression in COMPRESSIONS {
-            let literal = way.check(compression, &[(&basis, &moved), (&basis, &basis), (&other, &basis)]);
+        for compressor in COMPRESSORS {
+            let literal = way.check(compressor, &[(&basis, &moved), (&basis, &basis), (&other, &basis)]);
             prop_assert_eq!(literal[1], 0);
         }
     }

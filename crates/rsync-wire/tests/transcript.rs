@@ -62,9 +62,9 @@ fn check(length: usize) {
 
     assert_eq!(agreed.map(|agreed| (agreed.protocol, agreed.seed)), Some((Protocol::V32, 1)));
     assert!(end.unwrap().errors.is_empty());
-    let list = FileList::new(entries);
+    let list = FileList::new(&entries).unwrap();
     list.check_tree().unwrap();
-    let names: Vec<&[u8]> = list.active().map(|(_, entry)| entry.name.as_slice()).collect();
+    let names: Vec<Vec<u8>> = list.active().map(|(_, entry)| entry.name).collect();
     assert_eq!(names, [&b"."[..], b"a.txt", b"ln", b"sub", b"sub/c.txt"]);
     assert_eq!(list.entry(2).unwrap().kind, Kind::Symlink { target: Some(b"a.txt".to_vec()) });
     let mut record = Reader::new(&after);

@@ -41,9 +41,9 @@ pub struct Options {
     pub prune_empty_dirs: bool,
     /// `z`: literal data is compressed.
     pub compress: bool,
-    /// The compressor, instead of a negotiated one; other than zlib and zlibx for servers from 3.2 on.
+    /// The compressor, instead of a negotiated one. zlib and zlibx need a server from 3.1.1 on, others one from 3.2.0 on.
     pub compress_choice: Option<Compressor>,
-    /// How hard the compressor tries.
+    /// How hard the compressor of the sending side tries, in its own numbers.
     pub compress_level: Option<i32>,
     /// The checksum, instead of a negotiated one; for servers from 3.1.3 on.
     pub checksum_choice: Option<Algorithm>,
@@ -137,9 +137,9 @@ pub struct UploadOptions {
     pub existing: bool,
     /// Files that are there are left alone.
     pub ignore_existing: bool,
-    /// No longer files than this.
+    /// Files of more bytes than this are left out.
     pub max_size: Option<u64>,
-    /// No shorter files than this.
+    /// Files of fewer bytes than this are left out.
     pub min_size: Option<u64>,
     /// Times that differ by up to so many seconds are equal.
     pub modify_window: Option<u32>,
@@ -160,7 +160,7 @@ pub struct Delete {
     pub when: DeleteWhen,
     /// `--delete-excluded`: excluded files too.
     pub excluded: bool,
-    /// The most deletions.
+    /// The most deletions in a run.
     pub max: Option<u32>,
 }
 

@@ -19,7 +19,7 @@ pub enum Item {
 /// What stands behind the entries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListEnd {
-    /// The errors the sender met. If there are any, nothing is to be deleted.
+    /// The errors the sender met. With [`IoErrors::GENERAL`] among them nothing is to be deleted.
     pub errors: IoErrors,
     /// The names of owners.
     pub users: Vec<Id>,

@@ -16,7 +16,7 @@ pub enum Notice {
     ErrorExit(Option<i32>),
 }
 
-/// The most data in one frame that is written.
+/// The most bytes of data in one frame that is written.
 pub const FRAME_LIMIT: usize = 32 << 10;
 
 /// Puts data and notices into frames.

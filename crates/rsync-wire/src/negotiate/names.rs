@@ -9,7 +9,7 @@ pub enum Compressor {
     Lz4,
     /// Deflate, of literal data only.
     Zlibx,
-    /// Deflate, with matched data in its window.
+    /// Deflate, with matched data in its window. It has a name here and is not spoken: [`token`](crate::token) refuses it.
     Zlib,
 }
 

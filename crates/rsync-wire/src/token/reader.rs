@@ -3,7 +3,7 @@
 use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{DParameter, Operation};
 
-use super::{Compression, FLUSH_TAIL, RECORD_MAX, SetUpError, Token, ZSTD_WINDOW_LOG_MAX, flag};
+use super::{Compressor, FLUSH_TAIL, RECORD_MAX, SetUpError, Token, ZSTD_WINDOW_LOG_MAX, flag};
 
 /// Reads the token streams of a connection, one file after the other, from pieces of any size.
 ///
@@ -48,7 +48,7 @@ pub enum ReadError {
     },
     /// The peer sent a record that the decompressor refuses.
     #[error("token stream has a {} record that cannot be decompressed", .0.name())]
-    BadRecord(Compression),
+    BadRecord(Compressor),
 }
 
 enum Decoder {
@@ -105,24 +105,28 @@ enum Found {
 
 impl Reader {
     /// Begins a connection's streams.
-    pub fn new(compression: Compression) -> Result<Self, SetUpError> {
-        let decoder = match compression {
-            Compression::None => Decoder::Plain,
-            Compression::Zlibx => Decoder::Zlibx(Decompress::new(false)),
-            Compression::Zstd => {
+    ///
+    /// # Errors
+    /// The compressor is the old zlib, or its decompressor cannot be set up.
+    pub fn new(compressor: Option<Compressor>) -> Result<Self, SetUpError> {
+        let decoder = match compressor {
+            None => Decoder::Plain,
+            Some(Compressor::Zlib) => return Err(SetUpError(Compressor::Zlib)),
+            Some(Compressor::Zlibx) => Decoder::Zlibx(Decompress::new(false)),
+            Some(Compressor::Zstd) => {
                 let mut decoder =
-                    zstd::stream::raw::Decoder::new().map_err(|_| SetUpError(Compression::Zstd))?;
+                    zstd::stream::raw::Decoder::new().map_err(|_| SetUpError(Compressor::Zstd))?;
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
-                    .map_err(|_| SetUpError(Compression::Zstd))?;
+                    .map_err(|_| SetUpError(Compressor::Zstd))?;
                 Decoder::Zstd(Box::new(decoder))
             }
-            Compression::Lz4 => Decoder::Lz4,
+            Some(Compressor::Lz4) => Decoder::Lz4,
         };
-        let output = match compression {
-            Compression::None => Vec::new(),
-            Compression::Zlibx | Compression::Zstd => vec![0; OUTPUT],
-            Compression::Lz4 => vec![0; LZ4_OUTPUT],
+        let output = match compressor {
+            None => Vec::new(),
+            Some(Compressor::Zlib | Compressor::Zlibx | Compressor::Zstd) => vec![0; OUTPUT],
+            Some(Compressor::Lz4) => vec![0; LZ4_OUTPUT],
         };
         let state = State::Idle;
         Ok(Self { decoder, state, count: 0, last: 0, in_literal: false, partial: Vec::new(), output })
@@ -140,7 +144,10 @@ impl Reader {
         }
     }
 
-    /// The next token. Between [`Token::End`] and [`Self::begin`] there is none. After an error there is no way on.
+    /// The next token. Between [`Token::End`] and [`Self::begin`] there is none.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; nothing that follows has a meaning.
     pub fn next_token<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, ReadError> {
         let mut used = 0;
         let found = loop {
@@ -183,7 +190,7 @@ impl Reader {
             State::Length(high) => {
                 let Some(&low) = rest.first() else { return Ok((0, None)) };
                 self.state = match (usize::from(high) << 8 | usize::from(low), &self.decoder) {
-                    (0, Decoder::Lz4) => return Err(ReadError::BadRecord(Compression::Lz4)),
+                    (0, Decoder::Lz4) => return Err(ReadError::BadRecord(Compressor::Lz4)),
                     (0, Decoder::Plain | Decoder::Zlibx(_) | Decoder::Zstd(_)) => State::Token,
                     (len, _) => {
                         self.in_literal = true;
@@ -351,7 +358,7 @@ impl Reader {
         self.partial.clear();
         self.state = State::Token;
         match len {
-            Ok(0) | Err(_) => Err(ReadError::BadRecord(Compression::Lz4)),
+            Ok(0) | Err(_) => Err(ReadError::BadRecord(Compressor::Lz4)),
             Ok(len) => Ok((now.len(), Some(Found::Output(len)))),
         }
     }
@@ -359,22 +366,22 @@ impl Reader {
     /// One call of the decompressor: bytes read and written. Refuses input of which nothing comes, as behind the end of a
     /// deflate stream.
     fn decompress(&mut self, input: &[u8]) -> Result<(usize, usize), ReadError> {
-        let (done, compression) = match &mut self.decoder {
-            Decoder::Plain => (None, Compression::None),
-            Decoder::Lz4 => (None, Compression::Lz4),
+        let (done, compressor) = match &mut self.decoder {
+            // These have nothing that goes on from record to record.
+            Decoder::Plain | Decoder::Lz4 => (None, Compressor::Lz4),
             Decoder::Zlibx(inflate) => {
                 let before = (inflate.total_in(), inflate.total_out());
                 let status = inflate.decompress(input, &mut self.output, FlushDecompress::Sync).ok();
                 let read = (inflate.total_in() - before.0) as usize;
                 let written = (inflate.total_out() - before.1) as usize;
-                (status.map(|_| (read, written)), Compression::Zlibx)
+                (status.map(|_| (read, written)), Compressor::Zlibx)
             }
             Decoder::Zstd(decoder) => {
                 let status = decoder.run_on_buffers(input, &mut self.output).ok();
-                (status.map(|status| (status.bytes_read, status.bytes_written)), Compression::Zstd)
+                (status.map(|status| (status.bytes_read, status.bytes_written)), Compressor::Zstd)
             }
         };
-        done.filter(|&done| input.is_empty() || done != (0, 0)).ok_or(ReadError::BadRecord(compression))
+        done.filter(|&done| input.is_empty() || done != (0, 0)).ok_or(ReadError::BadRecord(compressor))
     }
 }
 

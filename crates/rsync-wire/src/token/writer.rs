@@ -4,7 +4,7 @@ use flate2::{Compress, FlushCompress};
 use zstd::stream::raw::{Operation, OutBuffer};
 use zstd::zstd_safe;
 
-use super::{Compression, FLUSH_TAIL, RECORD_MAX, SetUpError, ZSTD_LEVEL_MAX, flag};
+use super::{Compressor, FLUSH_TAIL, RECORD_MAX, SetUpError, ZSTD_LEVEL_MAX, flag};
 use crate::delta::LITERAL_MAX;
 
 /// Writes the token streams of a connection, one file after the other.
@@ -36,35 +36,42 @@ pub enum WriteError {
     BlockIndex(u32),
     /// The compressor failed.
     #[error("compressing with {} failed", .0.name())]
-    Compressor(Compression),
+    Compressor(Compressor),
 }
 
 impl Writer {
     /// Begins a connection's streams. A level out of the compressor's range is taken to its nearest; lz4 has none.
-    pub fn new(compression: Compression, level: Option<i32>) -> Result<Self, SetUpError> {
-        let encoder = match compression {
-            Compression::None => Encoder::Plain,
-            Compression::Zlibx => {
+    ///
+    /// # Errors
+    /// The compressor is the old zlib, or cannot be set up.
+    pub fn new(compressor: Option<Compressor>, level: Option<i32>) -> Result<Self, SetUpError> {
+        let encoder = match compressor {
+            None => Encoder::Plain,
+            Some(Compressor::Zlib) => return Err(SetUpError(Compressor::Zlib)),
+            Some(Compressor::Zlibx) => {
                 let level = level.unwrap_or(ZLIB_LEVEL).clamp(0, 9).unsigned_abs();
                 Encoder::Zlibx(Compress::new(flate2::Compression::new(level), false))
             }
-            Compression::Zstd => {
+            Some(Compressor::Zstd) => {
                 let level = level.unwrap_or(ZSTD_LEVEL).clamp(zstd_safe::min_c_level(), ZSTD_LEVEL_MAX);
                 Encoder::Zstd(Box::new(
-                    zstd::stream::raw::Encoder::new(level).map_err(|_| SetUpError(compression))?,
+                    zstd::stream::raw::Encoder::new(level).map_err(|_| SetUpError(Compressor::Zstd))?,
                 ))
             }
-            Compression::Lz4 => Encoder::Lz4,
+            Some(Compressor::Lz4) => Encoder::Lz4,
         };
-        let scratch = match compression {
-            Compression::None => Vec::new(),
-            Compression::Zlibx | Compression::Zstd => vec![0; SCRATCH],
-            Compression::Lz4 => vec![0; lz4_flex::block::get_maximum_output_size(RECORD_MAX)],
+        let scratch = match compressor {
+            None => Vec::new(),
+            Some(Compressor::Zlib | Compressor::Zlibx | Compressor::Zstd) => vec![0; SCRATCH],
+            Some(Compressor::Lz4) => vec![0; lz4_flex::block::get_maximum_output_size(RECORD_MAX)],
         };
         Ok(Self { encoder, run: None, last: 0, pending: Vec::new(), in_literal: false, scratch })
     }
 
     /// Appends a literal of any length. With zlibx and zstd some of it is held back until the next match or end.
+    ///
+    /// # Errors
+    /// The compressor failed.
     pub fn literal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), WriteError> {
         if bytes.is_empty() {
             return Ok(());
@@ -99,7 +106,7 @@ impl Writer {
                 while !rest.is_empty() {
                     let status = encoder
                         .run_on_buffers(rest, &mut self.scratch)
-                        .map_err(|_| WriteError::Compressor(Compression::Zstd))?;
+                        .map_err(|_| WriteError::Compressor(Compressor::Zstd))?;
                     rest = rest.get(status.bytes_read..).unwrap_or_default();
                     self.pending.extend(self.scratch.iter().take(status.bytes_written));
                 }
@@ -110,6 +117,9 @@ impl Writer {
     }
 
     /// Appends a match. With a compressor it is held back for as long as matches follow each other.
+    ///
+    /// # Errors
+    /// The index is beyond 2^31 - 2, or the compressor failed.
     pub fn matched(&mut self, index: u32, out: &mut Vec<u8>) -> Result<(), WriteError> {
         if index >= i32::MAX.cast_unsigned() {
             return Err(WriteError::BlockIndex(index));
@@ -133,6 +143,9 @@ impl Writer {
     }
 
     /// Ends the file with all that was held back, and begins the next.
+    ///
+    /// # Errors
+    /// The compressor failed.
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), WriteError> {
         self.end_literal(out)?;
         self.write_run(out);
@@ -168,13 +181,13 @@ impl Writer {
                     };
                 }
                 if !self.pending.ends_with(&FLUSH_TAIL) {
-                    return Err(WriteError::Compressor(Compression::Zlibx));
+                    return Err(WriteError::Compressor(Compressor::Zlibx));
                 }
                 self.pending.truncate(self.pending.len() - FLUSH_TAIL.len());
             }
             Encoder::Zstd(encoder) => loop {
                 let mut to = OutBuffer::around(self.scratch.as_mut_slice());
-                let left = encoder.flush(&mut to).map_err(|_| WriteError::Compressor(Compression::Zstd))?;
+                let left = encoder.flush(&mut to).map_err(|_| WriteError::Compressor(Compressor::Zstd))?;
                 self.pending.extend_from_slice(to.as_slice());
                 if left == 0 {
                     break;
@@ -219,14 +232,14 @@ impl Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let compression = match self.encoder {
-            Encoder::Plain => Compression::None,
-            Encoder::Zlibx(_) => Compression::Zlibx,
-            Encoder::Zstd(_) => Compression::Zstd,
-            Encoder::Lz4 => Compression::Lz4,
+        let compressor = match self.encoder {
+            Encoder::Plain => None,
+            Encoder::Zlibx(_) => Some(Compressor::Zlibx),
+            Encoder::Zstd(_) => Some(Compressor::Zstd),
+            Encoder::Lz4 => Some(Compressor::Lz4),
         };
         f.debug_struct("Writer")
-            .field("compression", &compression)
+            .field("compressor", &compressor)
             .field("run", &self.run)
             .finish_non_exhaustive()
     }
@@ -240,16 +253,16 @@ fn run<'a>(
     flush: FlushCompress,
 ) -> Result<&'a [u8], WriteError> {
     let before = (deflate.total_in(), deflate.total_out());
-    deflate.compress(rest, scratch, flush).map_err(|_| WriteError::Compressor(Compression::Zlibx))?;
+    deflate.compress(rest, scratch, flush).map_err(|_| WriteError::Compressor(Compressor::Zlibx))?;
     let (read, written) = (deflate.total_in() - before.0, deflate.total_out() - before.1);
     *rest = rest.get(read as usize..).unwrap_or_default();
-    scratch.get(..written as usize).ok_or(WriteError::Compressor(Compression::Zlibx))
+    scratch.get(..written as usize).ok_or(WriteError::Compressor(Compressor::Zlibx))
 }
 
 /// One record, or two halves of it where it does not become short enough.
 fn lz4(piece: &[u8], scratch: &mut [u8], out: &mut Vec<u8>) -> Result<(), WriteError> {
     let len = lz4_flex::block::compress_into(piece, scratch)
-        .map_err(|_| WriteError::Compressor(Compression::Lz4))?;
+        .map_err(|_| WriteError::Compressor(Compressor::Lz4))?;
     match scratch.get(..len) {
         Some(block) if len <= RECORD_MAX => record(block, out),
         Some(_) | None => {

@@ -137,8 +137,9 @@ impl IndexReader {
             },
             0 | 0xff => return Err(Malformed::IndexByte(first).into()),
         };
-        // A negative number that is none (0) or that has its own byte (-1) is refused as well.
-        if magnitude > MAX || (is_negative && magnitude < 2) {
+        // Refused as well: a file before the first, and a negative number that is none (0) or that has its own byte (-1).
+        let least = if is_negative { 2 } else { 0 };
+        if magnitude > MAX || magnitude < least {
             return Err(Malformed::Index(if is_negative { -magnitude } else { magnitude }).into());
         }
         let index = Index::try_from_number(if is_negative { -magnitude } else { magnitude })?;

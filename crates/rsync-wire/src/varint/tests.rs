@@ -141,6 +141,7 @@ fn numbers_that_are_no_index_are_refused() {
     };
     check("ff 00", Malformed::IndexByte(0));
     check("ff ff", Malformed::IndexByte(0xff));
+    check("fe 00 00", Malformed::Index(-1));
     check("ff fe 00 00", Malformed::Index(-1));
     check("ff fe 80 00 00 00", Malformed::Index(0));
     check("ff 03", Malformed::Index(-4));

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 
+use super::sort::Path;
 use super::*;
 
 /// A file, or a directory if the name ends with a slash.
@@ -17,7 +18,7 @@ fn named(name: &str) -> Entry {
 
 /// The key the order is defined by.
 fn key(entry: &Entry) -> Vec<(u8, Vec<u8>)> {
-    if entry.name == b"." {
+    if entry.name == b"." && entry.is_directory() {
         return Vec::new();
     }
     let parts: Vec<&[u8]> = entry.name.split(|&byte| byte == b'/').collect();
@@ -49,10 +50,10 @@ fn the_order_is_that_of_the_example() {
     let mut shuffled = ordered.to_vec();
     shuffled.reverse();
     shuffled.swap(2, 7);
-    let list = FileList::new(shuffled.clone());
-    assert_eq!(list.active().map(|(_, entry)| entry).collect::<Vec<_>>(), ordered.iter().collect::<Vec<_>>());
+    let list = FileList::new(&shuffled).unwrap();
+    assert_eq!(list.active().map(|(_, entry)| entry).collect::<Vec<_>>(), ordered);
     for (place, entry) in (0..).zip(&shuffled) {
-        assert_eq!(list.entry(list.index_of_sent(place).unwrap()), Some(entry));
+        assert_eq!(list.entry(list.index_of_sent(place).unwrap()).as_ref(), Some(entry));
     }
     assert_eq!(list.index_of_sent(13), None);
     assert_eq!(list.entry(13), None);
@@ -63,7 +64,7 @@ fn the_order_is_that_of_the_example() {
 #[test]
 fn one_of_a_name_is_active() {
     let check = |names: &[&str], active: &[u32]| {
-        let list = FileList::new(names.iter().map(|name| named(name)).collect());
+        let list = FileList::new(names.iter().map(|name| named(name))).unwrap();
         assert_eq!(list.active().map(|(index, _)| index).collect::<Vec<_>>(), active, "{names:?}");
         assert!((0..20).all(|index| list.is_active(index) == active.contains(&index)));
     };
@@ -75,14 +76,14 @@ fn one_of_a_name_is_active() {
 
     let mut first = named("a");
     first.size = 1;
-    let list = FileList::new(vec![first, named("a")]);
+    let list = FileList::new([first, named("a")]).unwrap();
     assert_eq!(list.entry(0).unwrap().size, 1, "the order is stable");
 }
 
 #[test]
 fn entries_outside_of_a_directory_are_found() {
     let check = |names: &[&str], expected| {
-        let list = FileList::new(names.iter().map(|name| named(name)).collect());
+        let list = FileList::new(names.iter().map(|name| named(name))).unwrap();
         assert_eq!(list.check_tree(), expected, "{names:?}");
     };
     check(&["a/", "a/b/", "a/b/c"], Ok(()));
@@ -90,6 +91,10 @@ fn entries_outside_of_a_directory_are_found() {
     check(&["a/b"], Err(TreeError::Orphan(0)));
     check(&["a", "a/b"], Err(TreeError::Orphan(1)));
     check(&["a", "a/", "a/b"], Ok(()));
+}
+
+fn compare(a: &Entry, b: &Entry) -> Ordering {
+    sort::compare(&Path::of(&a.name, a.is_directory()), &Path::of(&b.name, b.is_directory()))
 }
 
 fn any_named() -> impl Strategy<Value = Entry> {
@@ -116,10 +121,10 @@ proptest! {
 
     #[test]
     fn each_name_is_active_once(entries in prop::collection::vec(any_named(), 0..60)) {
-        let list = FileList::new(entries.clone());
-        let mut names: Vec<_> = list.active().map(|(_, entry)| &entry.name).collect();
+        let list = FileList::new(&entries).unwrap();
+        let mut names: Vec<_> = list.active().map(|(_, entry)| entry.name).collect();
         names.sort();
-        let mut expected: Vec<_> = entries.iter().map(|entry| &entry.name).collect();
+        let mut expected: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
         expected.sort();
         expected.dedup();
         prop_assert_eq!(names, expected);
@@ -128,7 +133,7 @@ proptest! {
             prop_assert_eq!(one.is_directory(), has_directory);
         }
         for (place, entry) in (0..).zip(&entries) {
-            prop_assert_eq!(list.entry(list.index_of_sent(place).unwrap()), Some(entry));
+            prop_assert_eq!(list.entry(list.index_of_sent(place).unwrap()), Some(entry.clone()));
         }
     }
 }

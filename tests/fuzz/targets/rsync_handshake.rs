@@ -1,0 +1,7 @@
+//! A handshake with any bytes; what must hold is written beside the crate's other tests.
+#![no_main]
+
+#[path = "../../../crates/rsync-wire/tests/any/handshake.rs"]
+mod any;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| any::check(input));
