@@ -120,6 +120,12 @@ codes! {
         WriteFailed = "WRITE_FAILED", No,
             "The shell's input is closed, or took nothing for 5 s.",
             "The shell is gone or stuck: close it and open a new one.";
+        RsyncProtocolError = "RSYNC_PROTOCOL_ERROR", Backoff,
+            "The dialogue of a sync broke.",
+            "Try once more, or with the other transport; the far side's words stand here.";
+        RsyncPartialTransfer = "RSYNC_PARTIAL_TRANSFER", Backoff,
+            "A sync was interrupted part-way.",
+            "Repeat the sync with opts.partial=true, which keeps what arrives of a file.";
         Timeout = "TIMEOUT", After,
             "An inner step had no answer in time; nothing was begun.",
             "See whether the far side or its file system hangs, then try again.";
@@ -154,6 +160,9 @@ codes! {
         TransferNotFound = "TRANSFER_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "Start the transfer again; resume=true goes on behind what has arrived.";
+        RsyncNotFound = "RSYNC_NOT_FOUND", No,
+            "Unknown, or ended and past retention.",
+            "Start the sync again; what is there already is not moved twice.";
         SubNotFound = "SUB_NOT_FOUND", No,
             "No such lane of this client.",
             "List your lanes with sub_list, or open a new one with sub_open.";
@@ -175,8 +184,20 @@ codes! {
             "The session runs as many commands as it may.",
             "Wait for a command of this session to end, or cancel one.";
         MaxTransfersExceeded = "MAX_TRANSFERS_EXCEEDED", After,
-            "The session has as many transfers under way as it may.",
-            "Wait for a transfer of this session to end, or cancel one.";
+            "The session has as many transfers and syncs under way as it may.",
+            "Wait for a transfer or sync of this session to end, or cancel one.";
+        RsyncUnavailable = "RSYNC_UNAVAILABLE", After,
+            "The host has no rsync, or lets none run, and no other way was allowed.",
+            "Install rsync on the host, or use transport=auto.";
+        RsyncVersionTooOld = "RSYNC_VERSION_TOO_OLD", After,
+            "The host's rsync is older than 3.2.0, or another program of that name.",
+            "Upgrade the host's rsync, or use transport=auto.";
+        RsyncFileListTooLarge = "RSYNC_FILE_LIST_TOO_LARGE", After,
+            "A tree has more entries than SSH_RSYNC_FILE_LIST_LIMIT.",
+            "Exclude more, sync parts of the tree, or have the limit raised.";
+        SftpFeatureMissing = "SFTP_FEATURE_MISSING", After,
+            "The file service cannot do what was asked for; nothing was touched.",
+            "Leave the option out, or have the host run rsync and use transport=wire.";
         MaxSubsPerUriExceeded = "MAX_SUBS_PER_URI_EXCEEDED", After,
             "The resource has as many lanes as it may.",
             "Use a lane you have on this resource, or close one.";
@@ -315,6 +336,10 @@ warnings! {
     SourceChanged = "SOURCE_CHANGED", "warn";
     /// The server cannot replace a file at once, so for a moment there was none.
     NotAtomic = "NOT_ATOMIC", "warn";
+    /// rsync failed before the first file was touched; the file service took over.
+    WireFallback = "WIRE_FALLBACK", "recover";
+    /// Files of a sync failed, or something asked for was not done.
+    SyncIncomplete = "SYNC_INCOMPLETE", "warn";
     /// The window that was asked for could not be opened; the transcript is written all the same.
     ObserverUnavailable = "OBSERVER_UNAVAILABLE", "warn";
 }

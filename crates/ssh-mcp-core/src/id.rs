@@ -73,6 +73,8 @@ ids! {
     ShellId;
     /// Names a transfer of files on a session.
     TransferId;
+    /// Names a sync of two trees on a session.
+    RsyncId;
     /// Names one client connection; its automatic cursors belong to it.
     PeerId;
     /// Names one lane: a subscription of a client to one resource.

@@ -121,14 +121,22 @@ settings! {
     shell_peek_bytes: usize = HST, "SSH_SHELL_OPEN_INITIAL_BUFFER_MAX_BYTES", size(4 * KIB, 1, MIB), ;
 
 "Transfers":
-    /// Transfers under way in one session.
+    /// Transfers and syncs under way in one session.
     max_transfers_per_session: u32 = HST, "SSH_MAX_TRANSFERS_PER_SESSION", count(10, 1, U32), ;
-    /// Time an ended transfer stays readable.
+    /// Time an ended transfer or sync stays readable.
     transfer_retention: Duration = HST, "SSH_TRANSFER_CLEANUP_TTL", seconds(300, 0, ANY), ;
     /// Bytes of one SFTP request; automatic is what the server allows, 32k where it does not say. More than it allows is lowered to that.
     sftp_chunk: Option<u32> = HST, "SSH_SFTP_CHUNK_BYTES", size(0, 4 * KIB, 255 * KIB).or_zero("automatic"), ;
     /// SFTP requests under way per transfer; automatic follows the round trip, at most 8 MiB of them.
     sftp_pipeline: Option<usize> = HST, "SSH_SFTP_PIPELINE", count(0, 1, 256).or_zero("automatic"), ;
+
+"Rsync":
+    /// Longest wait for a host to say which rsync it has; after that it counts as having none for this call.
+    rsync_probe_timeout: Duration = HST, "SSH_RSYNC_PROBE_TIMEOUT_MS", millis(2000, 100, 60_000), ;
+    /// Length of the blocks that changed files are compared by; automatic follows the file. Over rsync's protocol only.
+    rsync_block_size: Option<u32> = HST, "SSH_RSYNC_BLOCK_SIZE", size(0, 512, 128 * KIB).or_zero("automatic"), ;
+    /// Entries of one tree at most, of syncs and of recursive transfers.
+    rsync_file_list_limit: u32 = HST, "SSH_RSYNC_FILE_LIST_LIMIT", count(1_000_000, 1, 100_000_000), ;
 
 "Notifications":
     /// At most one announcement of a lane in this time, the byte threshold aside; it goes out early when the producer pauses.

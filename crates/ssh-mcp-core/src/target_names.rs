@@ -8,6 +8,8 @@ pub const MAIN: &str = "ssh_mcp";
 pub const SSH: &str = "ssh_mcp::ssh";
 /// Logging in, on both sides.
 pub const AUTH: &str = "ssh_mcp::auth";
+/// Syncs of trees.
+pub const RSYNC: &str = "ssh_mcp::rsync";
 /// States of resources and sessions, timers, reapers.
 pub const LIFECYCLE: &str = "ssh_mcp::lifecycle";
 /// Lanes that open and close.

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::id::{CommandId, Id, SessionId, ShellId, SubId, TransferId};
+use crate::id::{CommandId, Id, RsyncId, SessionId, ShellId, SubId, TransferId};
 
 /// The kinds of resources, one URI scheme each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -21,6 +21,8 @@ pub enum Scheme {
     Command,
     /// `transfer://<TRANSFER_ID>/progress`
     Transfer,
+    /// `rsync://<RSYNC_ID>/progress`
+    Rsync,
 }
 
 /// What a body is: bytes, a list of events, or one snapshot.
@@ -56,7 +58,7 @@ pub struct Row {
 }
 
 /// The table, in the order of `resources/templates/list`.
-pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION];
+pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION, RSYNC];
 
 const SHELL: Row = Row {
     scheme: Scheme::Shell,
@@ -108,6 +110,19 @@ const SESSION: Row = Row {
                       expires, and how many resources it holds. It has no cursor.",
 };
 
+const RSYNC: Row = Row {
+    scheme: Scheme::Rsync,
+    name: "rsync",
+    channel: "progress",
+    class: Class::Log,
+    mime: "application/json",
+    template: "rsync://{rsync_id}/progress{?cursor}",
+    title: "Rsync progress event log",
+    description: "One JSON object: paths, status and counters of a sync, and its events from the cursor on. cursor=auto \
+                      gives what this client has not read yet; a number starts at that event. The last event says how \
+                      it ended and stays readable.",
+};
+
 impl Scheme {
     /// The scheme's row.
     pub fn row(self) -> &'static Row {
@@ -116,6 +131,7 @@ impl Scheme {
             Self::Command => &COMMAND,
             Self::Transfer => &TRANSFER,
             Self::Session => &SESSION,
+            Self::Rsync => &RSYNC,
         }
     }
 
@@ -155,6 +171,12 @@ impl From<ShellId> for Resource {
 impl From<TransferId> for Resource {
     fn from(id: TransferId) -> Self {
         Self { scheme: Scheme::Transfer, id: id.as_uuid() }
+    }
+}
+
+impl From<RsyncId> for Resource {
+    fn from(id: RsyncId) -> Self {
+        Self { scheme: Scheme::Rsync, id: id.as_uuid() }
     }
 }
 

@@ -40,6 +40,7 @@ use ssh_mcp_engine::{Connect, ConnectAnswer, Engine, Ensure, Exec, Goal, OpenShe
 use ssh_mcp_testkit::{
     files::Shelf,
     host::{defaults, plainly},
+    mirror::ScriptedMirror,
     transcripts::ScriptedDisk,
 };
 use tokio::task::coop::poll_proceed;
@@ -198,6 +199,7 @@ async fn main() {
     let ports = Ports {
         connector: Arc::new(Instantly),
         files: Arc::new(Shelf::new()),
+        mirror: Arc::new(ScriptedMirror::new()),
         transcripts: Arc::new(ScriptedDisk::new()),
     };
     let engine = Engine::start(Arc::new(Settings::default()), ports, 1);

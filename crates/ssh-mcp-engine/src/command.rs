@@ -225,25 +225,34 @@ impl Engine {
 /// Runs a command of the product's own, which may take its time, and takes its standard output; none if it was not seen
 /// to end within the limit.
 pub(crate) async fn collect_within(session: &Session, command: String, limit: Duration) -> Option<Vec<u8>> {
+    said_within(session, command, limit).await.map(|said| said.output)
+}
+
+/// What a command of the product's own printed.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// On its standard output.
+    pub(crate) output: Vec<u8>,
+    /// On its standard error.
+    pub(crate) errors: Vec<u8>,
+}
+
+/// The same with what it says on standard error.
+pub(crate) async fn said_within(session: &Session, command: String, limit: Duration) -> Option<Said> {
     output_of(session, command, CHANNEL_PATIENCE, limit).await
 }
 
 /// The same for a short one.
 async fn collect(session: &Session, command: String, patience: Duration) -> Option<Vec<u8>> {
-    output_of(session, command, patience, QUESTION).await
+    output_of(session, command, patience, QUESTION).await.map(|said| said.output)
 }
 
-async fn output_of(
-    session: &Session,
-    command: String,
-    patience: Duration,
-    limit: Duration,
-) -> Option<Vec<u8>> {
+async fn output_of(session: &Session, command: String, patience: Duration, limit: Duration) -> Option<Said> {
     // Also on a session that is being disconnected: its commands are ended by this.
     let mut channel = session.link.open(patience).await.ok()?;
     channel.control.start(Start::Exec { command, pty: None }).await.ok()?;
     channel.control.finish_input().await.ok()?;
-    let mut output = Vec::new();
+    let mut said = Said::default();
     // The exit may overtake output, and a child of the login files may keep the channel open.
     let mut grace = pin!(tokio::time::sleep(limit));
     let (mut has_begun, mut has_exited) = (false, false);
@@ -251,19 +260,25 @@ async fn output_of(
         let event = tokio::select! {
             biased;
             event = poll_fn(|cx| channel.events.poll_event(cx)) => event,
-            () = grace.as_mut() => return has_exited.then_some(output),
+            () = grace.as_mut() => return has_exited.then_some(said),
         };
         match event {
-            ChannelEvent::Data(Origin::Stdout, bytes) if output.len() < 64 * 1024 => {
-                output.extend_from_slice(&bytes)
+            ChannelEvent::Data(origin, bytes) => {
+                let text = match origin {
+                    Origin::Stdout => &mut said.output,
+                    Origin::Stderr => &mut said.errors,
+                };
+                if text.len() < 64 * 1024 {
+                    text.extend_from_slice(&bytes);
+                }
             }
             ChannelEvent::Started => has_begun = true,
-            ChannelEvent::Data(..) | ChannelEvent::Eof => {}
+            ChannelEvent::Eof => {}
             ChannelEvent::ExitStatus(_) | ChannelEvent::ExitSignal { .. } => {
                 has_exited = true;
                 grace.as_mut().reset(Instant::now() + tail::GRACE);
             }
-            ChannelEvent::Closed => return has_begun.then_some(output),
+            ChannelEvent::Closed => return has_begun.then_some(said),
             ChannelEvent::Refused { .. } | ChannelEvent::Lost(_) => return None,
         }
     }

@@ -289,6 +289,7 @@ impl Engine {
             lanes: Quota::new(self.settings.lanes_per_uri),
             files: Mount::new(now),
             login_shell: Flight::new(),
+            rsync: Flight::new(),
             ending: Ending::new(),
             place: ssh_mcp_core::sync::Mutex::new(Some(place)),
         });

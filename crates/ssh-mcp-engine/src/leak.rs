@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ssh_mcp_core::{
     lifecycle::{AutoRelease, Expired, Leak, Lifecycle, Report, State},
     reason::Reason,
-    registry::{Command, LeakReport, Registries, Shell, Transfer},
+    registry::{Command, LeakReport, Registries, Rsync, Shell, Transfer},
     target_names,
     uri::{Resource, Scheme},
 };
@@ -51,6 +51,9 @@ impl Engine {
         for transfer in self.registries.transfers.all() {
             self.look_at(now, Subject::of_transfer(&transfer), || Watched::Transfer(Arc::clone(&transfer)));
         }
+        for rsync in self.registries.rsyncs.all() {
+            self.look_at(now, Subject::of_rsync(&rsync), || Watched::Rsync(Arc::clone(&rsync)));
+        }
     }
 
     fn look_at(&self, now: Duration, subject: Subject<'_>, watched: impl FnOnce() -> Watched) {
@@ -74,12 +77,13 @@ impl Engine {
 
     /// The report about a resource that is due, for whoever shows it; given once.
     pub fn take_leak(&self, resource: Resource) -> Option<Unobserved> {
-        let Registries { commands, shells, transfers, .. } = &self.registries;
+        let Registries { commands, shells, transfers, rsyncs, .. } = &self.registries;
         let now = self.clock.now();
         match resource.scheme {
             Scheme::Command => Subject::of_command(&*commands.entry(resource.id.into())?).take_report(now),
             Scheme::Shell => Subject::of_shell(&*shells.entry(resource.id.into())?).take_report(now),
             Scheme::Transfer => Subject::of_transfer(&*transfers.entry(resource.id.into())?).take_report(now),
+            Scheme::Rsync => Subject::of_rsync(&*rsyncs.entry(resource.id.into())?).take_report(now),
             Scheme::Session => None,
         }
     }
@@ -132,6 +136,18 @@ impl<'a> Subject<'a> {
             created: transfer.spec.started,
             unwatched: transfer.unwatched.last(),
             used: transfer.read.last(),
+        }
+    }
+
+    fn of_rsync(rsync: &'a Rsync) -> Self {
+        Self {
+            resource: rsync.spec.id.into(),
+            life: &rsync.life,
+            report: &rsync.leak,
+            has_ended: rsync.ending.get().is_some(),
+            created: rsync.spec.started,
+            unwatched: rsync.unwatched.last(),
+            used: rsync.read.last(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transcript`, `lanes` and `peers`
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `transcript`, `lanes` and `peers`
 //! (who is told of what), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
@@ -16,6 +16,7 @@ mod leak;
 mod observe;
 mod peers;
 mod reading;
+mod rsync;
 mod session;
 mod shell;
 mod tasks;
@@ -36,6 +37,7 @@ pub use lanes::{Body, Inline, LaneClosed, LaneEntry, LaneSums, OpenLane, OpenLan
 pub use leak::Unobserved;
 pub use observe::{CasualObserver, Observable};
 pub use peers::{ListWatch, Peer, PeerGuard};
+pub use rsync::{SyncError, SyncOrder};
 pub use session::{AgentDisconnected, Disconnected};
 pub use shell::{CloseShell, Ensure, OpenShell, OpenedShell, Opening, ShellMatch, ShellWait, WriteError};
 pub use timers::Drained;
@@ -52,6 +54,7 @@ use ssh_mcp_core::{
     port::{
         Directory,
         fs::FsMount,
+        mirror::Mirror,
         ssh::{ChannelError, Connector, LinkLost},
         transcript::{TranscriptError, Transcripts},
     },
@@ -69,6 +72,8 @@ pub struct Ports {
     pub connector: Arc<dyn Connector>,
     /// The way to the files of a host.
     pub files: Arc<dyn FsMount>,
+    /// What makes two trees equal.
+    pub mirror: Arc<dyn Mirror>,
     /// The place for transcripts.
     pub transcripts: Arc<dyn Transcripts>,
 }
@@ -132,7 +137,7 @@ pub enum StartError {
         /// How many it may.
         limit: u32,
     },
-    /// The session has as many transfers under way as it may.
+    /// The session has as many transfers and syncs under way as it may.
     #[error("the session already has {limit} transfers under way")]
     TooManyTransfers {
         /// How many it may.

@@ -8,7 +8,7 @@ use std::{
 use ssh_mcp_core::{
     lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
-    registry::{Command, Manner, Shell, Transfer},
+    registry::{Command, Manner, Rsync, Shell, Transfer},
     target_names,
 };
 
@@ -23,6 +23,8 @@ pub enum Observable<'a> {
     Shell(&'a Arc<Shell>),
     /// A transfer.
     Transfer(&'a Arc<Transfer>),
+    /// A sync.
+    Rsync(&'a Arc<Rsync>),
 }
 
 /// A call that reads or waits; dropping it ends the observation.
@@ -42,6 +44,7 @@ pub(crate) enum Watched {
     Command(Arc<Command>),
     Shell(Arc<Shell>),
     Transfer(Arc<Transfer>),
+    Rsync(Arc<Rsync>),
 }
 
 impl Engine {
@@ -139,6 +142,7 @@ impl Watched {
             Self::Command(command) => &command.life,
             Self::Shell(shell) => &shell.life,
             Self::Transfer(transfer) => &transfer.life,
+            Self::Rsync(rsync) => &rsync.life,
         }
     }
 
@@ -147,6 +151,7 @@ impl Watched {
             Self::Command(command) => command.read.touch(now),
             Self::Shell(shell) => shell.read.touch(now),
             Self::Transfer(transfer) => transfer.read.touch(now),
+            Self::Rsync(rsync) => rsync.read.touch(now),
         }
     }
 
@@ -155,6 +160,7 @@ impl Watched {
             Self::Command(command) => command.unwatched.touch(now),
             Self::Shell(shell) => shell.unwatched.touch(now),
             Self::Transfer(transfer) => transfer.unwatched.touch(now),
+            Self::Rsync(rsync) => rsync.unwatched.touch(now),
         }
     }
 
@@ -163,6 +169,7 @@ impl Watched {
             Self::Command(command) => command.spec.grace,
             Self::Shell(shell) => shell.spec.grace,
             Self::Transfer(transfer) => transfer.spec.grace,
+            Self::Rsync(rsync) => rsync.spec.grace,
         }
     }
 
@@ -178,6 +185,7 @@ impl Watched {
             Self::Command(command) => command.duty.give(reason),
             Self::Shell(shell) => shell.duty.give((reason, Manner::HangUp)),
             Self::Transfer(transfer) => transfer.duty.give(reason),
+            Self::Rsync(rsync) => rsync.duty.give(reason),
         }
     }
 }
@@ -188,6 +196,7 @@ impl From<Observable<'_>> for Watched {
             Observable::Command(command) => Self::Command(Arc::clone(command)),
             Observable::Shell(shell) => Self::Shell(Arc::clone(shell)),
             Observable::Transfer(transfer) => Self::Transfer(Arc::clone(transfer)),
+            Observable::Rsync(rsync) => Self::Rsync(Arc::clone(rsync)),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Disconnected {
     pub shells_closed: u64,
     /// Transfers that were under way.
     pub transfers_aborted: u64,
+    /// Syncs that were under way.
+    pub rsyncs_cancelled: u64,
 }
 
 /// What the disconnect of an agent's sessions ended.
@@ -35,6 +37,8 @@ pub struct AgentDisconnected {
     pub shells_closed: u64,
     /// Transfers that were under way.
     pub transfers_aborted: u64,
+    /// Syncs that were under way.
+    pub rsyncs_cancelled: u64,
 }
 
 /// A keepalive that has no answer by then has none.
@@ -63,6 +67,7 @@ impl Engine {
             commands_cancelled: cascade.commands,
             shells_closed: cascade.shells,
             transfers_aborted: cascade.transfers,
+            rsyncs_cancelled: cascade.rsyncs,
         })
     }
 
@@ -81,6 +86,7 @@ impl Engine {
             total.commands_cancelled += cascade.commands;
             total.shells_closed += cascade.shells;
             total.transfers_aborted += cascade.transfers;
+            total.rsyncs_cancelled += cascade.rsyncs;
         }
         total
     }
@@ -208,6 +214,9 @@ impl Engine {
         }
         for transfer in self.registries.transfers.of_session(session.spec.id) {
             cascade.transfers += u64::from(transfer.stop(reason) == Close::Won);
+        }
+        for rsync in self.registries.rsyncs.of_session(session.spec.id) {
+            cascade.rsyncs += u64::from(rsync.stop(reason) == Close::Won);
         }
         cascade
     }

@@ -132,6 +132,7 @@ impl Engine {
             |_| {},
             |_| {},
         );
+        self.sweep(&self.registries.rsyncs, now, |_| kept, |rsync| rsync.read.last(), |_| {}, |_| {});
         let kept = self.settings.command_retention;
         let never_read = |_: &Session| Duration::ZERO;
         self.sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
@@ -235,7 +236,12 @@ impl Engine {
         for transfer in self.registries.transfers.all() {
             transfers += u64::from(transfer.stop(Reason::ServerShutdown) == Close::Won);
         }
-        tracing::info!(target: target_names::MAIN, commands, shells, transfers, sessions = sessions.len(), "closing");
+        let mut rsyncs = 0_u64;
+        for rsync in self.registries.rsyncs.all() {
+            rsyncs += u64::from(rsync.stop(Reason::ServerShutdown) == Close::Won);
+        }
+        let held = sessions.len();
+        tracing::info!(target: target_names::MAIN, commands, shells, transfers, rsyncs, sessions = held, "closing");
         for session in &sessions {
             _ = self.begin_disconnect(session, Reason::ServerShutdown);
         }
@@ -248,6 +254,9 @@ impl Engine {
         }
         for transfer in self.registries.transfers.all() {
             self.transfer_ended(&transfer).await;
+        }
+        for rsync in self.registries.rsyncs.all() {
+            self.sync_ended(&rsync).await;
         }
         for shell in self.registries.shells.all() {
             shell.over().await;
@@ -265,7 +274,8 @@ impl Engine {
         let shells = self.registries.shells.all().iter().filter(|shell| is_live(shell)).count();
         let transfers =
             self.registries.transfers.all().iter().filter(|entry| entry.ended().is_none()).count();
-        sessions + commands + shells + transfers
+        let rsyncs = self.registries.rsyncs.all().iter().filter(|entry| entry.ended().is_none()).count();
+        sessions + commands + shells + transfers + rsyncs
     }
 }
 

@@ -82,8 +82,7 @@ pub(crate) fn checked(
     mut arguments: JsonObject,
     codes: &[(&str, Rule, Code)],
 ) -> Result<(JsonObject, Vec<Warned>), Failure> {
-    // A model that writes null means "not given".
-    arguments.retain(|_, value| !value.is_null());
+    drop_null(schema, &mut arguments);
     let unknown = unknown_fields(schema, &arguments);
     if schema.get("additionalProperties") == Some(&Value::Bool(false))
         && let Some(unknown) = unknown.first()
@@ -97,6 +96,18 @@ pub(crate) fn checked(
             let finer = codes.iter().find(|(name, broken, _)| *name == top(&field) && *broken == rule);
             let code = finer.map_or(Code::InvalidArgument, |(_, _, code)| *code);
             Err(Failure::new(code, message).with_warnings(warnings))
+        }
+    }
+}
+
+/// A model that writes null means "not given".
+fn drop_null(schema: &JsonObject, arguments: &mut JsonObject) {
+    arguments.retain(|_, value| !value.is_null());
+    for (name, value) in arguments {
+        if let (Some(inner), Value::Object(value)) = (schema::property(schema, name), value)
+            && schema::properties(inner).next().is_some()
+        {
+            drop_null(inner, value);
         }
     }
 }
@@ -153,15 +164,32 @@ impl Unknown<'_> {
 }
 
 fn unknown_fields<'a>(schema: &'a JsonObject, arguments: &JsonObject) -> Vec<Unknown<'a>> {
-    let known: Vec<&str> = schema::properties(schema).map(|(name, _)| name.as_str()).collect();
-    let unknown = arguments.keys().filter(|name| !known.contains(&name.as_str()));
+    let mut unknown = Vec::new();
+    find_unknown("", schema, arguments, &mut unknown);
     unknown
-        .map(|name| Unknown {
-            shown: text::cut(&text::one_line(name), 80).into_owned(),
-            nearest: nearest_field(name, &known),
-            takes_none: known.is_empty(),
-        })
-        .collect()
+}
+
+/// Those of an object and of the objects in it; `path` stands before their names.
+fn find_unknown<'a>(
+    path: &str,
+    schema: &'a JsonObject,
+    arguments: &JsonObject,
+    unknown: &mut Vec<Unknown<'a>>,
+) {
+    let known: Vec<&str> = schema::properties(schema).map(|(name, _)| name.as_str()).collect();
+    for (name, value) in arguments {
+        match (schema::property(schema, name), value) {
+            (None, _) => unknown.push(Unknown {
+                shown: format!("{path}{}", text::cut(&text::one_line(name), 80)),
+                nearest: nearest_field(name, &known),
+                takes_none: known.is_empty(),
+            }),
+            (Some(inner), Value::Object(value)) if schema::properties(inner).next().is_some() => {
+                find_unknown(&format!("{path}{name}."), inner, value, unknown);
+            }
+            (Some(_), _) => {}
+        }
+    }
 }
 
 /// The field a caller most likely meant: one that holds the word or is held by it, else one with most words in common,
@@ -235,6 +263,13 @@ fn check_value(field: &str, schema: &JsonObject, value: &Value) -> Result<(), Br
         }
         if bound(schema, most).is_some_and(|most| size > most) {
             return broken(Rule::Most);
+        }
+    }
+    if let Value::Object(map) = value {
+        for (name, value) in map {
+            if let Some(property) = schema::property(schema, name) {
+                check_value(&format!("{field}.{name}"), property, value)?;
+            }
         }
     }
     match (value, schema.get("items"), schema.get("additionalProperties")) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmcp::model::JsonObject;
 use serde_json::Value;
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId, TransferId},
+    id::{CommandId, RsyncId, SessionId, ShellId, TransferId},
     target_names, text,
 };
 
@@ -33,6 +33,7 @@ struct Subject {
     command: Option<String>,
     shell: Option<String>,
     transfer: Option<String>,
+    rsync: Option<String>,
     lane: Option<String>,
     agent: Option<String>,
     /// `user@host`, where no object leads to it.
@@ -72,6 +73,7 @@ impl Audit {
             command_id = subject.command,
             shell_id = subject.shell,
             transfer_id = subject.transfer,
+            rsync_id = subject.rsync,
             sub_id = subject.lane,
             outcome = word,
             duration_ms,
@@ -91,6 +93,7 @@ impl Subject {
             command: text_of(fields, "command_id"),
             shell: text_of(fields, "shell_id"),
             transfer: text_of(fields, "transfer_id"),
+            rsync: text_of(fields, "rsync_id"),
             lane: text_of(fields, "sub_id"),
             agent: text_of(fields, "agent_id"),
             place: place.zip(text_of(fields, "username")),
@@ -103,6 +106,7 @@ impl Subject {
             command: self.command.or(other.command),
             shell: self.shell.or(other.shell),
             transfer: self.transfer.or(other.transfer),
+            rsync: self.rsync.or(other.rsync),
             lane: self.lane.or(other.lane),
             agent: self.agent.or(other.agent),
             place: self.place.or(other.place),
@@ -127,7 +131,11 @@ impl Subject {
             let id: TransferId = self.transfer.as_ref()?.parse().ok()?;
             Some(registries.transfers.entry(id)?.spec.target.clone())
         };
-        let target = session().or_else(command).or_else(shell).or_else(transfer);
+        let rsync = || {
+            let id: RsyncId = self.rsync.as_ref()?.parse().ok()?;
+            Some(registries.rsyncs.entry(id)?.spec.target.clone())
+        };
+        let target = session().or_else(command).or_else(shell).or_else(transfer).or_else(rsync);
         let known = target
             .and_then(|target| target.split_once('@').map(|(user, host)| (host.to_owned(), user.to_owned())));
         known.or_else(|| self.place.clone())

@@ -280,11 +280,12 @@ enum Membership {
 }
 
 /// The sets that tools of this build belong to.
-const SETS: &[&str] = &["all", "core", "read_only", "connection", "exec", "shell", "transfer", "sub"];
+const SETS: &[&str] =
+    &["all", "core", "read_only", "connection", "exec", "shell", "transfer", "rsync", "sub"];
 
 /// Families and prefixes of tools that other builds have; an operator's list may name them.
-const OTHER_SETS: &[&str] = &["rsync", "forward", "serial"];
-const OTHER_TOOLS: &[&str] = &["ssh_rsync", "ssh_forward", "serial_"];
+const OTHER_SETS: &[&str] = &["forward", "serial"];
+const OTHER_TOOLS: &[&str] = &["ssh_forward", "serial_"];
 
 fn is_of_another_build(name: &str) -> bool {
     OTHER_SETS.contains(&name) || OTHER_TOOLS.iter().any(|prefix| name.starts_with(prefix))

@@ -10,9 +10,9 @@ use std::{
 
 use ssh_mcp_core::{
     code::Code,
-    id::{CommandId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
     owner::Owner,
-    registry::{Command, Entry, Registry, Session, Shell, Transfer},
+    registry::{Command, Entry, Registry, Rsync, Session, Shell, Transfer},
     settings::Settings,
     text,
     uri::{Resource, Scheme},
@@ -82,6 +82,15 @@ impl Cx {
         self.find(transfers, id, |id: TransferId| self.engine.transfer_of(&self.owner, id))
     }
 
+    /// A sync of the caller, under way or retained.
+    ///
+    /// # Errors
+    /// `RSYNC_NOT_FOUND`, with the nearest live ones.
+    pub(crate) fn rsync(&self, id: &str) -> Result<Arc<Rsync>, Failure> {
+        let rsyncs = &self.engine.registries().rsyncs;
+        self.find(rsyncs, id, |id: RsyncId| self.engine.rsync(&self.owner, id))
+    }
+
     /// A lane of the caller.
     ///
     /// # Errors
@@ -111,7 +120,14 @@ impl Cx {
         let shells = shells.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
         let transfers = registries.transfers.of_owner(&self.owner);
         let transfers = transfers.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
-        commands.chain(shells).chain(transfers).filter_map(|resource| self.leak(resource)).collect()
+        let rsyncs = registries.rsyncs.of_owner(&self.owner);
+        let rsyncs = rsyncs.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
+        commands
+            .chain(shells)
+            .chain(transfers)
+            .chain(rsyncs)
+            .filter_map(|resource| self.leak(resource))
+            .collect()
     }
 
     /// The identifier of a lane.

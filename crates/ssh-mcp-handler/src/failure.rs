@@ -9,7 +9,10 @@ use rmcp::model::{CallToolResult, ContentBlock, ErrorData, InputRequiredResult, 
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     code::{Category, Code, Effect, Retry},
-    kind::transfer::Overshoot,
+    kind::{
+        rsync::{self, NoWay},
+        transfer::Overshoot,
+    },
     port::{
         fs::FsErrorKind,
         resolve::ResolveError,
@@ -21,7 +24,7 @@ use ssh_mcp_core::{
     uri::{Scheme, UriError},
 };
 use ssh_mcp_engine::{
-    ConnectFailure, Missing, StartError, TransferError, WriteError, transfer::file::Refusal,
+    ConnectFailure, Missing, StartError, SyncError, TransferError, WriteError, transfer::file::Refusal,
 };
 
 use crate::reply::{Form, Warned};
@@ -81,6 +84,7 @@ impl Failure {
             Scheme::Shell => Code::ShellNotFound,
             Scheme::Command => Code::CommandNotFound,
             Scheme::Transfer => Code::TransferNotFound,
+            Scheme::Rsync => Code::RsyncNotFound,
         };
         let shown = text::cut(&text::one_line(id), 80).into_owned();
         let word = scheme.as_str();
@@ -283,7 +287,7 @@ pub(crate) fn transfer(error: TransferError, direction: Direction) -> Failure {
     match refusal {
         Refusal::Local { .. } => Failure::new(Code::LocalFileError, reason),
         Refusal::LocalNotFile(_) => Failure::new(Code::LocalNotFile, reason),
-        Refusal::Outside(_) => Failure::argument(format!("local_path: {reason}")),
+        Refusal::Outside(_) => Failure::argument(format!("local path: {reason}")),
         Refusal::Busy(_) | Refusal::Twins(_) | Refusal::NoDirectory(_) | Refusal::TooMany { .. } => {
             Failure::argument(reason)
         }
@@ -301,6 +305,35 @@ pub(crate) fn transfer(error: TransferError, direction: Direction) -> Failure {
         }
         Refusal::ResumeMismatch(bytes) => {
             Failure::new(Code::ResumeMismatch, reason).with_context(format!("compared={bytes}"))
+        }
+    }
+}
+
+/// A sync that was not started, or ended before anything was done.
+pub(crate) fn sync(error: SyncError, direction: Direction) -> Failure {
+    let reason = text::remote_words(&error.to_string());
+    match error {
+        SyncError::Start(error) => error.into(),
+        SyncError::NoService(cause) => transfer(TransferError::NoService(cause), direction),
+        SyncError::Refused(refusal) => transfer(TransferError::Refused(refusal), direction),
+        SyncError::Argument(_) => Failure::argument(reason),
+        SyncError::NoWay(NoWay::Unavailable(_)) => Failure::new(Code::RsyncUnavailable, reason),
+        SyncError::NoWay(NoWay::TooOld(_)) => Failure::new(Code::RsyncVersionTooOld, reason),
+        SyncError::NoWay(NoWay::FeatureMissing { option, .. }) => {
+            Failure::new(Code::SftpFeatureMissing, reason).with_context(format!("option={option}"))
+        }
+        SyncError::Broken(fault) => {
+            let failure = |code| Failure::new(code, fault.detail.clone());
+            match fault.failure {
+                rsync::Failure::Protocol => failure(Code::RsyncProtocolError).with_effect(Effect::None),
+                rsync::Failure::Partial => failure(Code::RsyncPartialTransfer),
+                rsync::Failure::ListTooLarge => failure(Code::RsyncFileListTooLarge),
+                rsync::Failure::FeatureMissing => failure(Code::SftpFeatureMissing),
+                rsync::Failure::Refused => failure(Code::InvalidArgument),
+                rsync::Failure::ConnectionLost => failure(Code::TransportError).with_effect(Effect::Unknown),
+                rsync::Failure::Timeout => failure(Code::Timeout),
+                rsync::Failure::Cancelled => failure(Code::TransportError).with_effect(Effect::Unknown),
+            }
         }
     }
 }

@@ -57,6 +57,7 @@ const PATHS: &[(&[&str], &str)] = &[
         &["ssh_upload", "ssh_download", "ssh_transfer_progress"],
         "Files: ssh_upload, ssh_download, then ssh_transfer_progress wait=true; not by commands.",
     ),
+    (&["ssh_rsync"], "Trees, and more than 5 files: ssh_rsync, which moves what differs."),
     (&["ssh_run"], "Last choice: ssh_run connects anew for one command (200 to 2000 ms more)."),
 ];
 
@@ -115,6 +116,7 @@ mod tests {
             "exec",
             "shell",
             "transfer",
+            "rsync",
             "sub",
             "all,-ssh_disconnect_agent",
         ] {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -33,6 +33,8 @@ pub(crate) enum After<'a> {
     ShellQuiet(ShellId),
     /// A transfer is under way.
     TransferRuns(TransferId),
+    /// A sync is under way.
+    SyncRuns(RsyncId),
     /// A lane was opened.
     LaneOpened(SubId),
     /// A lane was paused.
@@ -104,6 +106,12 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             let id = ("transfer_id", Value::Text(transfer.to_string()));
             items.call("ssh_transfer_progress", &[id, ("wait", Value::True)]);
         }
+        After::SyncRuns(rsync) => {
+            items.follow(rsync);
+            let id = [("rsync_id", Value::Text(rsync.to_string()))];
+            items.call("ssh_rsync_stats", &id);
+            items.call("ssh_rsync_cancel", &id);
+        }
         After::LaneOpened(lane) => {
             let id = [("sub_id", Value::Text(lane.to_string()))];
             for tool in ["sub_pause", "sub_resume", "sub_filter", "sub_replay", "sub_stats", "sub_close"] {
@@ -128,13 +136,20 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
 
 /// Advice for a call that started a stream: how to hear of its bytes.
 pub(crate) fn stream_hint(catalogue: &Catalogue, resource: Resource, waiter: &'static str) -> Option<String> {
+    Some(format!("RECOMMENDED: {}", ways_to_follow(catalogue, resource, waiter)))
+}
+
+/// The same for one that nobody will look at again if the caller does not follow it.
+pub(crate) fn follow_hint(catalogue: &Catalogue, resource: Resource) -> Option<String> {
+    Some(format!("REQUIRED NEXT STEP: {}", ways_to_follow(catalogue, resource, "sub_wait")))
+}
+
+fn ways_to_follow(catalogue: &Catalogue, resource: Resource, waiter: &'static str) -> String {
     let subscribe = if catalogue.has("sub_open") { "subscribe with sub_open, or " } else { "" };
-    Some(match ["sub_wait", waiter].into_iter().find(|tool| catalogue.has(tool)) {
-        Some(tool) => {
-            format!("RECOMMENDED: follow {resource}: {subscribe}wait with {tool}; do not ask again and again")
-        }
-        None => format!("RECOMMENDED: {subscribe}read {resource}?cursor=auto, which gives each byte once"),
-    })
+    match ["sub_wait", waiter].into_iter().find(|tool| catalogue.has(tool)) {
+        Some(tool) => format!("follow {resource}: {subscribe}wait with {tool}; do not ask again and again"),
+        None => format!("{subscribe}read {resource}?cursor=auto, which gives each byte once"),
+    }
 }
 
 /// What keeps a resource that releases itself: it ends when nobody has observed it for `grace`.

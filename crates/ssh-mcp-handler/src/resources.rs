@@ -17,7 +17,11 @@ use ssh_mcp_core::{
 use ssh_mcp_engine::{Engine, Source};
 use uuid::Uuid;
 
-use crate::{catalogue::Catalogue, failure, tools::transfer};
+use crate::{
+    catalogue::Catalogue,
+    failure,
+    tools::{rsync, transfer},
+};
 
 pub(crate) use read::{Reader, read};
 
@@ -34,7 +38,7 @@ pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {
         .collect()
 }
 
-/// One page of the owner's resources: sessions, shells, commands, transfers, each kind newest first.
+/// One page of the owner's resources: sessions, shells, commands, transfers, syncs, each kind newest first.
 ///
 /// # Errors
 /// Invalid params for a cursor this server did not make.
@@ -97,11 +101,12 @@ impl Place {
     }
 }
 
-/// The body of a state resource, as `resources/read` shows it; none of what is no state.
+/// The body of a state resource, as `resources/read` shows it, and of a log with its newest events; none of a stream.
 pub(crate) fn state_body(engine: &Engine, source: &Source) -> Option<String> {
     match source {
         Source::Session(session) => Some(read::session_body(engine, session).to_string()),
         Source::Transfer(transfer) => Some(transfer::body(engine, transfer).to_string()),
+        Source::Rsync(sync) => Some(rsync::newest(engine, sync).to_string()),
         Source::Command(_) | Source::Shell(_) => None,
     }
 }
@@ -114,6 +119,7 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
         Scheme::Shell => "Shell",
         Scheme::Command => "Command",
         Scheme::Transfer => "Transfer",
+        Scheme::Rsync => "Sync",
     };
     let label = |session: Uuid| {
         let entry = engine.registries().sessions.entry(session.into());
@@ -122,10 +128,11 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
     let own = short(glimpse.id);
     let name = match (scheme, glimpse.session, &glimpse.name) {
         (Scheme::Session, _, Some(name)) => format!("{kind} {own} ({name})"),
-        (Scheme::Session, _, None) | (Scheme::Shell | Scheme::Command | Scheme::Transfer, None, _) => {
+        (Scheme::Session, _, None)
+        | (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync, None, _) => {
             format!("{kind} {own}")
         }
-        (Scheme::Shell | Scheme::Command | Scheme::Transfer, Some(session), _) => {
+        (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync, Some(session), _) => {
             format!("{kind} {own} (session {})", label(session))
         }
     };

@@ -51,8 +51,12 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     let transcripts = TranscriptFiles::new(&settings, std::env::vars_os());
     let user = User::new(&sources::environment, settings.home.clone()).into_connecting();
     let connector = RusshConnector::new().for_user(user);
-    let ports =
-        Ports { connector: Arc::new(connector), files: Arc::new(Sftp), transcripts: Arc::new(transcripts) };
+    let ports = Ports {
+        connector: Arc::new(connector),
+        files: Arc::new(Sftp),
+        mirror: Arc::new(ssh_mcp_mirror::BothWays),
+        transcripts: Arc::new(transcripts),
+    };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))
 }
 

@@ -7,8 +7,8 @@ use ssh_mcp_core::{
     port::{
         BoxFuture,
         fs::{
-            Attributes, Content, Entry, FsError, FsErrorKind, Limits, Links, Open, RemoteDir, RemoteFile,
-            RemoteFs, Replaced, Space, Synced,
+            Attributes, Content, Entry, FsError, FsErrorKind, Limits, LinkOrder, Links, Open, RemoteDir,
+            RemoteFile, RemoteFs, Replaced, Space, Synced,
         },
         ssh::Channel,
     },
@@ -94,12 +94,7 @@ impl RemoteFs for Files {
     }
 
     fn real_path(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
-        let asked = self.ask(request::REALPATH, |ask| ask.string(path));
-        Box::pin(async move {
-            let answer = asked.answer().await?;
-            let Answer::Names(names) = answer else { return Err(refusal(answer)) };
-            names.into_iter().next().map(|entry| entry.name).ok_or_else(unexpected)
-        })
+        name(self.ask(request::REALPATH, |ask| ask.string(path)))
     }
 
     fn attributes(&self, path: &[u8], links: Links) -> BoxFuture<'static, Result<Attributes, FsError>> {
@@ -149,6 +144,27 @@ impl RemoteFs for Files {
 
     fn remove(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>> {
         self.act(request::REMOVE, |ask| ask.string(path))
+    }
+
+    fn remove_dir(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>> {
+        self.act(request::RMDIR, |ask| ask.string(path))
+    }
+
+    fn make_link(
+        &self,
+        path: &[u8],
+        target: &[u8],
+        order: LinkOrder,
+    ) -> BoxFuture<'static, Result<(), FsError>> {
+        let (first, second) = match order {
+            LinkOrder::TargetFirst => (target, path),
+            LinkOrder::PathFirst => (path, target),
+        };
+        self.act(request::SYMLINK, |ask| ask.string(first).string(second))
+    }
+
+    fn read_link(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
+        name(self.ask(request::READLINK, |ask| ask.string(path)))
     }
 
     fn replace(&self, from: &[u8], to: &[u8]) -> BoxFuture<'static, Result<Replaced, FsError>> {
@@ -289,6 +305,14 @@ fn done(asked: Asked) -> BoxFuture<'static, Result<(), FsError>> {
     Box::pin(async move {
         let answer = asked.answer().await?;
         if matches!(answer, Answer::Status { code: status::OK, .. }) { Ok(()) } else { Err(refusal(answer)) }
+    })
+}
+
+fn name(asked: Asked) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
+    Box::pin(async move {
+        let answer = asked.answer().await?;
+        let Answer::Names(names) = answer else { return Err(refusal(answer)) };
+        names.into_iter().next().map(|entry| entry.name).ok_or_else(unexpected)
     })
 }
 

@@ -27,9 +27,12 @@ pub(crate) mod request {
     pub(crate) const READDIR: u8 = 12;
     pub(crate) const REMOVE: u8 = 13;
     pub(crate) const MKDIR: u8 = 14;
+    pub(crate) const RMDIR: u8 = 15;
     pub(crate) const REALPATH: u8 = 16;
     pub(crate) const STAT: u8 = 17;
     pub(crate) const RENAME: u8 = 18;
+    pub(crate) const READLINK: u8 = 19;
+    pub(crate) const SYMLINK: u8 = 20;
     pub(crate) const EXTENDED: u8 = 200;
 }
 
@@ -142,15 +145,17 @@ impl Request {
     }
 
     pub(crate) fn attributes(mut self, attributes: &Attributes) -> Self {
-        let Attributes { size, mode, times } = *attributes;
+        let Attributes { size, owner, mode, times } = *attributes;
         let bit = |is_there: bool, bit: u32| if is_there { bit } else { 0 };
         let flags = bit(size.is_some(), has::SIZE)
+            | bit(owner.is_some(), has::OWNER)
             | bit(mode.is_some(), has::MODE)
             | bit(times.is_some(), has::TIMES);
         self.0.put_u32(flags);
         size.into_iter().for_each(|size| self.0.put_u64(size));
-        mode.into_iter().for_each(|mode| self.0.put_u32(mode));
-        times.into_iter().flat_map(|(access, change)| [access, change]).for_each(|time| self.0.put_u32(time));
+        let owner = owner.into_iter().flat_map(|(user, group)| [user, group]);
+        let times = times.into_iter().flat_map(|(access, change)| [access, change]);
+        owner.chain(mode).chain(times).for_each(|number| self.0.put_u32(number));
         self
     }
 
@@ -309,8 +314,7 @@ fn attributes(bytes: &mut Bytes) -> Result<Attributes, WireError> {
         attributes.size = Some(bytes.try_get_u64().map_err(|_| WireError::Malformed)?);
     }
     if is(has::OWNER) {
-        u32_of(bytes)?;
-        u32_of(bytes)?;
+        attributes.owner = Some((u32_of(bytes)?, u32_of(bytes)?));
     }
     if is(has::MODE) {
         attributes.mode = Some(u32_of(bytes)?);
@@ -380,14 +384,16 @@ mod tests {
         let handle = message(102, b"\0\0\0\x08\0\0\0\x02\x80\xff");
         let data = message(103, b"\0\0\0\x09\0\0\0\x03abc");
         let mut attributes = b"\0\0\0\x0a\x80\0\0\x0f".to_vec();
-        attributes.extend_from_slice(b"\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x81\xa4\0\0\0\x01\0\0\0\x02");
+        attributes
+            .extend_from_slice(b"\0\0\0\0\0\0\x01\0\0\0\0\x03\0\0\0\x04\0\0\x81\xa4\0\0\0\x01\0\0\0\x02");
         attributes.extend_from_slice(b"\0\0\0\x01\0\0\0\x01x\0\0\0\x01y");
         let name = message(104, b"\0\0\0\x0b\0\0\0\x01\0\0\0\x02\xc3(\0\0\0\x04long\0\0\0\0");
         [version, status, handle, data, message(105, &attributes), name].concat()
     }
 
     fn meant() -> Vec<Incoming> {
-        let attributes = Attributes { size: Some(256), mode: Some(0o100_644), times: Some((1, 2)) };
+        let attributes =
+            Attributes { size: Some(256), owner: Some((3, 4)), mode: Some(0o100_644), times: Some((1, 2)) };
         let entry = Entry { name: b"\xc3(".to_vec(), attributes: Attributes::default() };
         vec![
             Incoming::Version(3, vec![("a".into(), "b".into())]),
@@ -418,6 +424,10 @@ mod tests {
         let mode = Attributes { mode: Some(0o644), ..Attributes::default() };
         let bytes = Request::new(request::MKDIR, 1).attributes(&mode).finish(0);
         assert_eq!(&bytes[9..], b"\0\0\0\x04\0\0\x01\xa4");
+        let all = Attributes { size: Some(1), owner: Some((2, 3)), mode: Some(4), times: Some((5, 6)) };
+        let bytes = Request::new(request::SETSTAT, 1).attributes(&all).finish(0);
+        let numbers = b"\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\x05\0\0\0\x06";
+        assert_eq!(&bytes[9..], [&b"\0\0\0\x0f"[..], numbers].concat());
     }
 
     proptest! {

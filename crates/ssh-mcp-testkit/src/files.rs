@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ssh_mcp_core::port::{
     BoxFuture,
     fs::{
-        Attributes, Content, Entry, FsError, FsErrorKind, FsMount, Limits, Links, Open, RemoteDir,
+        Attributes, Content, Entry, FsError, FsErrorKind, FsMount, Limits, LinkOrder, Links, Open, RemoteDir,
         RemoteFile, RemoteFs, Replaced, Space, Synced,
     },
     ssh::Channel,
@@ -130,7 +130,8 @@ impl Shelf {
             Some(None) => Ok(Attributes { mode: Some(0o040_755), ..Attributes::default() }),
             Some(Some(content)) => {
                 let size = Some(content.len() as u64);
-                Ok(Attributes { size, mode: Some(0o100_644), times: Some((1, 1)) })
+                let is = Attributes { mode: Some(0o100_644), times: Some((1, 1)), ..Attributes::default() };
+                Ok(Attributes { size, ..is })
             }
         }
     }
@@ -252,6 +253,23 @@ impl RemoteFs for Service {
 
     fn remove(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>> {
         done(self.shelf.files().remove(path).map(drop).ok_or_else(|| refusal(FsErrorKind::NotFound)))
+    }
+
+    fn remove_dir(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>> {
+        self.remove(path)
+    }
+
+    fn make_link(
+        &self,
+        _path: &[u8],
+        _target: &[u8],
+        _order: LinkOrder,
+    ) -> BoxFuture<'static, Result<(), FsError>> {
+        done(Err(refusal(FsErrorKind::Unsupported)))
+    }
+
+    fn read_link(&self, _path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>> {
+        done(Err(refusal(FsErrorKind::Unsupported)))
     }
 
     fn replace(&self, from: &[u8], to: &[u8]) -> BoxFuture<'static, Result<Replaced, FsError>> {

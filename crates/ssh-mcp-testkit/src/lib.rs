@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`host`] | a scripted machine behind the SSH port, in virtual time |
 //! | [`files`] | the files of a machine, in memory |
+//! | [`mirror`] | a mirror that plays what a test wrote for it |
 //! | [`outlet`] | a client that records its notifications, stops reading, goes away |
 //! | [`transcripts`] | a disk that is slow or full, and windows on it |
 //! | [`contract`] | what every implementation of a port must do, as functions over a rig |
@@ -14,6 +15,7 @@
 pub mod contract;
 pub mod files;
 pub mod host;
+pub mod mirror;
 pub mod outlet;
 #[cfg(feature = "sshd")]
 pub mod sshd;

@@ -88,6 +88,11 @@ impl<E> LogHistory<E> {
         self.held.lock().read(from, max)
     }
 
+    /// How many events are held, a kept first one aside.
+    pub fn held(&self) -> usize {
+        self.held.lock().events.len()
+    }
+
     /// Where it stands. Numbers are the sequence.
     pub fn mark(&self) -> Mark {
         let held = self.held.lock();

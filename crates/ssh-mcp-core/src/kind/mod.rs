@@ -7,6 +7,7 @@ pub mod command;
 pub mod login_shell;
 pub mod needles;
 pub mod pid_line;
+pub mod rsync;
 pub mod shell;
 pub mod tail;
 pub mod transfer;

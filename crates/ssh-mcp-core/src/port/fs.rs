@@ -53,6 +53,22 @@ pub trait RemoteFs: Send + Sync {
     /// Removes what is no directory.
     fn remove(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>>;
 
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &[u8]) -> BoxFuture<'static, Result<(), FsError>>;
+
+    /// Makes a symbolic link that leads to `target`.
+    ///
+    /// Of two orders of its names a server knows one, and takes the other for a link the other way round.
+    fn make_link(
+        &self,
+        path: &[u8],
+        target: &[u8],
+        order: LinkOrder,
+    ) -> BoxFuture<'static, Result<(), FsError>>;
+
+    /// Where a symbolic link leads.
+    fn read_link(&self, path: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, FsError>>;
+
     /// Renames onto whatever is at `to`.
     fn replace(&self, from: &[u8], to: &[u8]) -> BoxFuture<'static, Result<Replaced, FsError>>;
 
@@ -108,6 +124,15 @@ pub enum Links {
     Stay,
 }
 
+/// In which order a server wants the two names of a link that it is to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOrder {
+    /// Where the link leads, then its own path: OpenSSH and what follows it.
+    TargetFirst,
+    /// The link's own path first, as the draft has it.
+    PathFirst,
+}
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
@@ -136,6 +161,8 @@ pub enum Content {
 pub struct Attributes {
     /// Bytes.
     pub size: Option<u64>,
+    /// Numbers of the owner and the group.
+    pub owner: Option<(u32, u32)>,
     /// Type and permission bits as in `st_mode`.
     pub mode: Option<u32>,
     /// Times of the last access and the last change, in seconds since 1970.

@@ -50,7 +50,7 @@ pub struct Job {
     pub content: bool,
     /// What is done besides transferring.
     pub options: Options,
-    /// Patterns of what is taken in spite of the others (`docs/transfers.md`).
+    /// Patterns of what is taken in spite of the others (`docs/mirror.md`).
     pub include: Vec<String>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,

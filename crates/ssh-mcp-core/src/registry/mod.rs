@@ -7,6 +7,7 @@
 mod command;
 mod duty;
 mod recording;
+mod rsync;
 mod session;
 mod shell;
 mod transfer;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub use command::{Command, CommandSpec};
 pub use duty::Duty;
 pub use recording::{Observer, Recording, Watchable};
+pub use rsync::{Rsync, RsyncFacts, RsyncSpec};
 pub use session::{Cascade, Expiry, Health, HealthWord, Mount, Session, SessionSpec};
 pub use shell::{Manner, Shell, ShellSpec};
 pub use transfer::{Direction, Transfer, TransferFacts, TransferSpec, TransferStatus};
@@ -225,12 +227,14 @@ pub struct Registries {
     pub shells: Registry<Shell>,
     /// Transfers of files.
     pub transfers: Registry<Transfer>,
+    /// Syncs of two trees.
+    pub rsyncs: Registry<Rsync>,
 }
 
 impl Registries {
     /// The registries in the order of `resources/list`.
-    pub fn directories(&self) -> [&dyn Directory; 4] {
-        [&self.sessions, &self.shells, &self.commands, &self.transfers]
+    pub fn directories(&self) -> [&dyn Directory; 5] {
+        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs]
     }
 
     /// The registry of a scheme.
@@ -240,6 +244,7 @@ impl Registries {
             Scheme::Shell => &self.shells,
             Scheme::Command => &self.commands,
             Scheme::Transfer => &self.transfers,
+            Scheme::Rsync => &self.rsyncs,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     flight::{Flight, Joined},
     history::StateHistory,
     id::{Id, SessionId},
-    kind::login_shell::LoginShell,
+    kind::{login_shell::LoginShell, rsync::Probe},
     lifecycle::{Ending, SessionLife, SessionState},
     owner::Owner,
     port::{
@@ -41,7 +41,7 @@ pub struct Session {
     pub commands: Arc<Quota>,
     /// Places for open shells.
     pub shells: Arc<Quota>,
-    /// Places for transfers under way.
+    /// Places for transfers and syncs under way.
     pub transfers: Arc<Quota>,
     /// Places for lanes on it.
     pub lanes: Arc<Quota>,
@@ -49,6 +49,8 @@ pub struct Session {
     pub files: Mount,
     /// Whether the login shell is a POSIX one; found out once.
     pub login_shell: Arc<Flight<LoginShell>>,
+    /// What the host says of its rsync; found out once.
+    pub rsync: Arc<Flight<Probe>>,
     /// Why and when it ended.
     pub ending: Ending<Cascade>,
     /// Its place among all sessions; given back when it has ended.
@@ -137,6 +139,8 @@ pub struct Cascade {
     pub shells: u64,
     /// Transfers that were under way.
     pub transfers: u64,
+    /// Syncs that were under way.
+    pub rsyncs: u64,
 }
 
 /// Whether and when an idle session ends by itself.

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     history::History,
-    id::{CommandId, SessionId, ShellId, TransferId},
+    id::{CommandId, RsyncId, SessionId, ShellId, TransferId},
     lane::Parting,
     lifecycle::Snapshot,
     owner::Owner,
     port::EndWords,
     quota::Quota,
     reason::Reason,
-    registry::{Command, Entry, Found, Session, Shell, Transfer},
+    registry::{Command, Entry, Found, Rsync, Session, Shell, Transfer},
     uri::{Resource, Scheme},
 };
 
@@ -29,6 +29,8 @@ pub enum Source {
     Shell(Arc<Shell>),
     /// A transfer.
     Transfer(Arc<Transfer>),
+    /// A sync.
+    Rsync(Arc<Rsync>),
     /// A session.
     Session(Arc<Session>),
 }
@@ -49,6 +51,7 @@ impl Source {
             Scheme::Command => engine.command(owner, CommandId::from(resource.id)).map(Self::Command),
             Scheme::Shell => engine.shell(owner, ShellId::from(resource.id)).map(Self::Shell),
             Scheme::Transfer => engine.transfer_of(owner, TransferId::from(resource.id)).map(Self::Transfer),
+            Scheme::Rsync => engine.rsync(owner, RsyncId::from(resource.id)).map(Self::Rsync),
             Scheme::Session => {
                 let sessions = &engine.registries.sessions;
                 let id = SessionId::from(resource.id);
@@ -71,6 +74,7 @@ impl Source {
             Self::Command(command) => command.spec.id.into(),
             Self::Shell(shell) => shell.spec.id.into(),
             Self::Transfer(transfer) => transfer.spec.id.into(),
+            Self::Rsync(rsync) => rsync.spec.id.into(),
             Self::Session(session) => session.spec.id.into(),
         }
     }
@@ -81,6 +85,7 @@ impl Source {
             Self::Command(command) => History::Bytes(&command.history),
             Self::Shell(shell) => History::Bytes(&shell.history),
             Self::Transfer(transfer) => History::State(&transfer.changes),
+            Self::Rsync(rsync) => History::Log(&rsync.course.log),
             Self::Session(session) => History::State(&session.health),
         }
     }
@@ -92,6 +97,7 @@ impl Source {
             Self::Shell(shell) if shell.is_running() => "open",
             Self::Shell(_) => "closed",
             Self::Transfer(transfer) => transfer.status().as_str(),
+            Self::Rsync(rsync) => rsync.status().as_str(),
             Self::Session(session) => session.health.load().word.as_str(),
         }
     }
@@ -105,6 +111,7 @@ impl Source {
             }
             Self::Shell(shell) => (shell.ending.get()?.reason, None),
             Self::Transfer(transfer) => (transfer.ending.get()?.reason, None),
+            Self::Rsync(rsync) => (rsync.ending.get()?.reason, None),
             Self::Session(session) => (session.ending.get()?.reason, None),
         };
         Some(EndWords { reason, exit_code })
@@ -116,6 +123,7 @@ impl Source {
             Self::Command(command) => Some(Observable::Command(command)),
             Self::Shell(shell) => Some(Observable::Shell(shell)),
             Self::Transfer(transfer) => Some(Observable::Transfer(transfer)),
+            Self::Rsync(rsync) => Some(Observable::Rsync(rsync)),
             Self::Session(_) => None,
         }
     }
@@ -125,6 +133,7 @@ impl Source {
             Self::Command(command) => &command.lanes,
             Self::Shell(shell) => &shell.lanes,
             Self::Transfer(transfer) => &transfer.lanes,
+            Self::Rsync(rsync) => &rsync.lanes,
             Self::Session(session) => &session.lanes,
         }
     }
@@ -134,6 +143,7 @@ impl Source {
             Self::Command(command) => Some(command.life.snapshot()),
             Self::Shell(shell) => Some(shell.life.snapshot()),
             Self::Transfer(transfer) => Some(transfer.life.snapshot()),
+            Self::Rsync(rsync) => Some(rsync.life.snapshot()),
             Self::Session(_) => None,
         }
     }
@@ -143,6 +153,7 @@ impl Source {
             Self::Command(command) => Some(command.spec.grace),
             Self::Shell(shell) => Some(shell.spec.grace),
             Self::Transfer(transfer) => Some(transfer.spec.grace),
+            Self::Rsync(rsync) => Some(rsync.spec.grace),
             Self::Session(_) => None,
         }
     }
@@ -157,15 +168,17 @@ impl Source {
 
     pub(super) fn admit(&self, engine: &Arc<Engine>) -> Admitted {
         let observed = |watched| engine.observe_by_lane(watched);
+        // What ends by itself can still be read: `uptime` is over before anybody can subscribe.
+        let late = |reason: Option<Reason>| match reason {
+            // Without a reason it is ending by itself in this moment.
+            None => Admitted::Late,
+            Some(reason) if reason.is_own_end() => Admitted::Late,
+            Some(reason) => Admitted::Gone(self.gone(engine, reason)),
+        };
         match self {
             Self::Command(command) => match observed(Watched::Command(Arc::clone(command))) {
                 Some(observer) => Admitted::Live(Some(observer)),
-                None => match command.ended().map(|(reason, _)| reason).or_else(|| command.duty.order()) {
-                    // Without a reason it is ending by itself in this moment.
-                    None => Admitted::Late,
-                    Some(reason) if reason.is_own_end() => Admitted::Late,
-                    Some(reason) => Admitted::Gone(self.gone(engine, reason)),
-                },
+                None => late(command.ended().map(|(reason, _)| reason).or_else(|| command.duty.order())),
             },
             Self::Shell(shell) => match observed(Watched::Shell(Arc::clone(shell))) {
                 Some(observer) => Admitted::Live(Some(observer)),
@@ -177,12 +190,11 @@ impl Source {
             },
             Self::Transfer(transfer) => match observed(Watched::Transfer(Arc::clone(transfer))) {
                 Some(observer) => Admitted::Live(Some(observer)),
-                None => match transfer.ended().map(|(reason, _)| reason).or_else(|| transfer.duty.order()) {
-                    // Without a reason it is ending by itself in this moment.
-                    None => Admitted::Late,
-                    Some(reason) if reason.is_own_end() => Admitted::Late,
-                    Some(reason) => Admitted::Gone(self.gone(engine, reason)),
-                },
+                None => late(transfer.ended().map(|(reason, _)| reason).or_else(|| transfer.duty.order())),
+            },
+            Self::Rsync(rsync) => match observed(Watched::Rsync(Arc::clone(rsync))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => late(rsync.ended().map(|(reason, _)| reason).or_else(|| rsync.duty.order())),
             },
             Self::Session(session) => match session.ended() {
                 None => Admitted::Live(None),
@@ -206,6 +218,10 @@ impl Source {
             Self::Transfer(transfer) => {
                 let ended = transfer.ended().map_or(now, |(_, at)| at);
                 engine.gone(&registries.transfers, &transfer.spec.owner, transfer.spec.id, reason, ended)
+            }
+            Self::Rsync(rsync) => {
+                let ended = rsync.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.rsyncs, &rsync.spec.owner, rsync.spec.id, reason, ended)
             }
             Self::Session(session) => {
                 let ended = session.ended().map_or(now, |(_, at)| at);

@@ -12,6 +12,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_testkit::{
     host::{Script, ScriptedHost},
+    mirror::Play,
     outlet::{RecordedOutlet, What},
 };
 
@@ -491,4 +492,28 @@ async fn the_watcher_closes_where_it_may_and_an_observer_keeps() {
     rig.pass(40 * SECOND).await;
     assert_eq!(reason(&alone), Reason::LeakKill);
     assert!(watched.ending.get().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_on_a_sync_hears_of_its_end_also_when_it_comes_late() {
+    let rig = rig(ScriptedHost::new());
+    let (session, client) = (rig.connect().await, Client::of(&rig.engine));
+    rig.mirror.on_walk(Play::new().planned(1, 1).wait().completed("a", 1));
+    let rsync = rig.sync(super::syncs::down(&session)).await;
+    let early = rig.lane(&client, rsync.spec.id, pull());
+    rig.pass(SECOND).await;
+    assert_eq!(client.outlet.of(early.id), [Delivery::Updated]);
+    rig.mirror.go_on();
+    rig.pass(SECOND).await;
+    assert_eq!(client.outlet.of(early.id), [Delivery::Updated, Delivery::Updated]);
+    let late = rig.lane(&client, rsync.spec.id, pull());
+    rig.pass(SECOND).await;
+    assert_eq!(client.outlet.of(late.id), [Delivery::Updated]);
+    // What somebody ended takes no lanes any more.
+    rig.mirror.on_walk(Play::new().planned(1, 1).after(10 * SECOND));
+    let rsync = rig.sync(super::syncs::down(&session)).await;
+    rig.engine.cancel_sync(&rsync).await;
+    let gone = rig.try_lane(&client, rsync.spec.id, pull()).err();
+    let Some(OpenLaneError::Gone(crate::Missing::Gone { reason, .. })) = gone else { panic!("{gone:?}") };
+    assert_eq!(reason, Reason::Cancelled);
 }

@@ -346,6 +346,7 @@ async fn what_belongs_to_another_owner_does_not_exist() {
     let stranger = Rig {
         host: rig.host.clone(),
         files: rig.files.clone(),
+        mirror: rig.mirror.clone(),
         engine: Arc::clone(&rig.engine),
         owner: Owner::token("x"),
     };

@@ -1,6 +1,6 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
-//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`. `life`:
+//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`, `syncs`. `life`:
 //! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
@@ -10,6 +10,7 @@ mod life;
 mod races;
 mod sessions;
 mod shells;
+mod syncs;
 mod transcripts;
 mod transfers;
 mod waits;
@@ -33,6 +34,7 @@ use ssh_mcp_core::{
 use ssh_mcp_testkit::{
     files::Shelf,
     host::{Script, ScriptedHost, defaults},
+    mirror::ScriptedMirror,
     transcripts::ScriptedDisk,
 };
 
@@ -53,6 +55,7 @@ const fn ms(ms: u64) -> Duration {
 struct Rig {
     host: ScriptedHost,
     files: Shelf,
+    mirror: ScriptedMirror,
     engine: Arc<Engine>,
     owner: Owner,
 }
@@ -79,8 +82,14 @@ fn rig_keeping(
     let mut settings = Settings::default();
     change(&mut settings);
     let files = Shelf::new();
-    let ports = Ports { connector, files: Arc::new(files.clone()), transcripts: Arc::new(disk) };
-    Rig { host, files, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
+    let mirror = ScriptedMirror::new();
+    let ports = Ports {
+        connector,
+        files: Arc::new(files.clone()),
+        mirror: Arc::new(mirror.clone()),
+        transcripts: Arc::new(disk),
+    };
+    Rig { host, files, mirror, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
 }
 
 fn target() -> Target {

@@ -236,7 +236,10 @@ async fn a_disconnect_ends_commands_and_shells_and_then_the_transport() {
     rig.pass(SECOND).await;
 
     let outcome = rig.engine.disconnect(&rig.owner, session.spec.id).await.unwrap();
-    assert_eq!(outcome, Disconnected { commands_cancelled: 2, shells_closed: 1, transfers_aborted: 0 });
+    assert_eq!(
+        outcome,
+        Disconnected { commands_cancelled: 2, shells_closed: 1, transfers_aborted: 0, rsyncs_cancelled: 0 }
+    );
     for command in &commands {
         assert_eq!(reason(command), Reason::CascadeDisconnect);
     }
@@ -269,7 +272,15 @@ async fn two_who_disconnect_learn_the_same() {
         rig.engine.disconnect(&rig.owner, id).await
     };
     let (one, two) = tokio::join!(rig.engine.disconnect(&rig.owner, id), late);
-    assert_eq!(one, Ok(Disconnected { commands_cancelled: 1, shells_closed: 0, transfers_aborted: 0 }));
+    assert_eq!(
+        one,
+        Ok(Disconnected {
+            commands_cancelled: 1,
+            shells_closed: 0,
+            transfers_aborted: 0,
+            rsyncs_cancelled: 0
+        })
+    );
     assert_eq!(one, two);
     assert_eq!(reason(&command), Reason::CascadeDisconnect);
     let goodbyes = rig.host.seen().into_iter().filter(|seen| *seen == Seen::Disconnected).count();
@@ -325,7 +336,8 @@ async fn all_sessions_of_an_agent_end_together() {
             sessions_closed: 2,
             commands_cancelled: 2,
             shells_closed: 2,
-            transfers_aborted: 0
+            transfers_aborted: 0,
+            rsyncs_cancelled: 0,
         }
     );
     assert_eq!(sessions.each_ref().map(|session| session.is_open()), [false, false, true]);

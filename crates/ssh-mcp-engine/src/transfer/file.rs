@@ -41,6 +41,8 @@ pub struct Sides {
     pub there: Remote,
     /// What other transfers write to.
     pub claims: Claims,
+    /// Entries of a tree at most.
+    pub most_entries: usize,
 }
 
 /// What is wanted.
@@ -328,8 +330,11 @@ impl Upload {
         if ask.preserve {
             let times = again.metadata().map_err(|cause| local_fault(&ask.local, &cause))?.accessed();
             let modified = u32::try_from(before.modified.as_secs()).unwrap_or(u32::MAX);
-            let same =
-                Attributes { size: None, mode: Some(before.mode), times: Some((seconds(times), modified)) };
+            let same = Attributes {
+                mode: Some(before.mode),
+                times: Some((seconds(times), modified)),
+                ..Attributes::default()
+            };
             remote.answer(file.set_attributes(same)).await.map_err(|error| fault(&target, &error))?;
         } else if permissions.then != Then::Same {
             let now = remote.answer(file.attributes()).await.map_err(|error| fault(&target, &error))?;
@@ -547,7 +552,7 @@ impl From<Refusal> for Fault {
 }
 
 /// Runs file work where it may wait; a panic in it is this task's as well.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),

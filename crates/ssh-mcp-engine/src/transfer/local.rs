@@ -79,7 +79,7 @@ impl Local {
     }
 
     /// What is at a path, links followed.
-    pub(super) fn look(&self, path: &Path) -> Result<Look, Refusal> {
+    pub(crate) fn look(&self, path: &Path) -> Result<Look, Refusal> {
         let spot = self.spot(path)?;
         let flags = if spot.directory.is_some() { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
         let there = rustix::fs::statat(spot.at(), &spot.name, flags).map_err(|cause| spot.refuse(cause))?;

@@ -155,7 +155,8 @@ impl Engine {
             patience: STALLED,
         };
         let claims = Claims::new(Arc::clone(&self.written), &session.spec.target.to_string());
-        let sides = Sides { here: order.here.clone(), there, claims };
+        let most_entries = usize::try_from(self.settings.rsync_file_list_limit).unwrap_or(usize::MAX);
+        let sides = Sides { here: order.here.clone(), there, claims, most_entries };
         let prepared = while_open(&session, order.prepare(&sides)).await;
         let (work, local, remote) = prepared.ok_or_else(|| self.ending(&session))??;
 
@@ -246,7 +247,10 @@ impl Engine {
     }
 
     /// The file service of a session, started if it does not run.
-    async fn files(self: &Arc<Self>, session: &Arc<Session>) -> Result<Arc<dyn RemoteFs>, TransferError> {
+    pub(crate) async fn files(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+    ) -> Result<Arc<dyn RemoteFs>, TransferError> {
         loop {
             match session.files.join(self.clock.now()) {
                 Joined::Ready(files) => return Ok(files),

@@ -41,6 +41,8 @@ pub(super) struct Tree {
     /// Entries of all directories that were listed, and bytes of the paths they are kept under.
     listed: usize,
     names: usize,
+    /// The most entries there may be.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -78,9 +80,7 @@ const UNDER_WAY: usize = 16;
 /// Bytes under way of all files together.
 const IN_FLIGHT: u64 = 8 << 20;
 
-/// Entries of one tree, and bytes of their paths: what is known of each is kept until the end, and who lists them may be
-/// hostile.
-const MOST: usize = 1_000_000;
+/// Bytes of the paths of one tree: what is known of each entry is kept until the end, and who lists them may be hostile.
 const MOST_NAMES: usize = 512 << 20;
 
 /// Files whose failure is told one by one.
@@ -108,7 +108,7 @@ impl Tree {
         to: Vec<u8>,
         recursive: bool,
     ) -> Result<Self, Refusal> {
-        let mut tree = Self::default();
+        let mut tree = Self { most: sides.most_entries, ..Self::default() };
         let is = sides.there.look(&to).await?.and_then(|there| there.kind());
         let several = sources.len() > 1;
         tree.destination_above(sides, &to, is, several, recursive).await?;
@@ -145,7 +145,7 @@ impl Tree {
         to: PathBuf,
         recursive: bool,
     ) -> Result<Self, Refusal> {
-        let mut tree = Self::default();
+        let mut tree = Self { most: sides.most_entries, ..Self::default() };
         let several = sources.len() > 1;
         let (here, named) = (sides.here.clone(), to.clone());
         let is = blocking(move || here.find(&named)).await?.map(|there| there.kind);
@@ -301,9 +301,9 @@ impl Tree {
             self.listed += 1;
             self.names = self.names.saturating_add(paths).saturating_add(2 * name);
         }
-        match self.listed <= MOST && self.names <= MOST_NAMES {
+        match self.listed <= self.most && self.names <= MOST_NAMES {
             true => Ok(()),
-            false => Err(Refusal::TooMany { path: shown(at), limit: MOST }),
+            false => Err(Refusal::TooMany { path: shown(at), limit: self.most }),
         }
     }
 
@@ -438,7 +438,8 @@ impl Tree {
         names.reverse();
         let there = here.look(from)?;
         let modified = u32::try_from(there.modified.as_secs()).unwrap_or(u32::MAX);
-        let attributes = Attributes { size: None, mode: Some(there.mode), times: Some((modified, modified)) };
+        let attributes =
+            Attributes { mode: Some(there.mode), times: Some((modified, modified)), ..Attributes::default() };
         let folder = self.enter(from, to, attributes);
         Ok((folder, names, (from.to_owned(), to.to_vec())))
     }
@@ -641,9 +642,9 @@ impl Pattern {
     /// Gives directories the source's permissions and times, the inner ones first.
     async fn finish_folders(self, sides: &Sides, folders: &[Folder], end: &mut TreeEnd, progress: &Progress) {
         let same = |folder: &Folder| Attributes {
-            size: None,
             mode: folder.attributes.mode.map(|mode| mode & 0o7777),
             times: folder.attributes.times,
+            ..Attributes::default()
         };
         let sources: Vec<_> =
             folders.iter().rev().filter(|folder| folder.attributes.times.is_some()).collect();
@@ -748,12 +749,13 @@ mod tests {
     #[test]
     fn what_a_listing_says_is_kept_within_bounds() {
         // Entries, whether or not they become files; and one directory in another without end.
-        let mut tree = Tree::default();
+        const MOST: usize = 1000;
+        let mut tree = Tree { most: MOST, ..Tree::default() };
         assert!(tree.list(b"/many", 10, (0..MOST).map(|_| 10)).is_ok());
         assert!(matches!(tree.list(b"/more", 10, std::iter::once(1)), Err(Refusal::TooMany { .. })));
-        let mut tree = Tree::default();
+        let mut tree = Tree { most: usize::MAX, ..Tree::default() };
         let levels =
-            (0..MOST).take_while(|level| tree.list(b"/deep", 400 * level, std::iter::once(200)).is_ok());
+            (0..100_000).take_while(|level| tree.list(b"/deep", 400 * level, std::iter::once(200)).is_ok());
         assert!(levels.count() < 2000);
 
         let mut tree = Tree::default();

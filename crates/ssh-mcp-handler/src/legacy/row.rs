@@ -78,6 +78,10 @@ pub(super) enum Shape {
     Text,
     /// Such texts, one or more.
     Texts,
+    /// Such texts, or none.
+    AnyTexts,
+    /// A flag.
+    Flag(bool),
     /// One of some words.
     Words(&'static [&'static str]),
 }
@@ -140,6 +144,10 @@ impl Argument {
             (Shape::Texts, ..) => {
                 json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 })
             }
+            (Shape::AnyTexts, ..) => {
+                json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
+            }
+            (Shape::Flag(_), ..) => json!({ "type": "boolean" }),
         };
         if let Some(object) = schema.as_object_mut() {
             object.extend(self.default().map(|default| ("default".to_owned(), default)));
@@ -151,7 +159,13 @@ impl Argument {
     /// What it is when a call does not say; where it looks like the new one, the new tool knows.
     pub(super) fn default(&self) -> Option<Value> {
         match self.form {
-            Shape::Same | Shape::Words(_) | Shape::Seconds(None) | Shape::Text | Shape::Texts => None,
+            Shape::Same
+            | Shape::Words(_)
+            | Shape::Seconds(None)
+            | Shape::Text
+            | Shape::Texts
+            | Shape::AnyTexts => None,
+            Shape::Flag(flag) => Some(flag.into()),
             Shape::Seconds(Some(seconds)) => Some(seconds.into()),
             Shape::Count(count) => Some(count.into()),
         }

@@ -2,6 +2,7 @@
 //! virtual time. [`Walk::complete`] fails for a row, or an argument of one, that no call here has used.
 
 mod copies;
+mod syncs;
 
 use std::{
     cell::RefCell,
@@ -349,6 +350,7 @@ async fn the_tools_of_003() {
     );
 
     copies::up_with_all_that_can_be_said(&walk).await;
+    syncs::with_all_that_can_be_said(&walk).await;
     translations(&walk);
     walk.complete();
 }

@@ -1,6 +1,7 @@
-//! 003: what it calls sessions are shells here; commands, copies and shells name their host with each call.
+//! 003: what it calls sessions are shells here; commands, copies, syncs and shells name their host with each call.
 
 mod copy;
+mod sync;
 
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use crate::failure::Failure;
 pub(super) const V003: &[&Tool] = &[
     &EXEC,
     &copy::SCP,
+    &sync::SYNC,
     &START_SESSION,
     &ENSURE_SESSION,
     &READ_SESSION,

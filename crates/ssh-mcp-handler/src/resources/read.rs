@@ -1,4 +1,4 @@
-//! `resources/read`: a window of a stream or a snapshot, with everything a next read needs in `_meta`.
+//! `resources/read`: a window of a stream or a log, or a snapshot, with everything a next read needs in `_meta`.
 //!
 //! A read is a use of the resource and observes it for its length. Nothing here waits.
 
@@ -9,12 +9,12 @@ use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, Resourc
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, Origin, View, Window},
-    id::{CommandId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
     kind::command::Status,
     lane::{Characters, Form, Ranges, Take},
     owner::Owner,
     port::Directory,
-    registry::{Command, Entry, Expiry, Found, HealthWord, Session, Shell, Transfer},
+    registry::{Command, Entry, Expiry, Found, HealthWord, Rsync, Session, Shell, Transfer},
     text,
     uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri, UriError, UriFault},
 };
@@ -24,7 +24,10 @@ use crate::{
     cx::rfc3339,
     failure,
     reply::{Nonce, Shown, Text},
-    tools::transfer,
+    tools::{
+        rsync::{self, Events},
+        transfer,
+    },
 };
 
 /// Who reads.
@@ -66,6 +69,12 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let transfer = reader.engine.transfer_of(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Transfer(&transfer));
             reader.transfer(text, &transfer)
+        }
+        Scheme::Rsync => {
+            let id = RsyncId::from(resource.id);
+            let rsync = reader.engine.rsync(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Rsync(&rsync));
+            reader.log(text, &uri, resource, &rsync)?
         }
         Scheme::Session => {
             let id = SessionId::from(resource.id);
@@ -150,7 +159,8 @@ impl Reader<'_> {
             Encoding::Text => {
                 let body = match (uri.scheme, query.stream) {
                     (Scheme::Command, None) => two_blocks(&window, query.escapes),
-                    (Scheme::Command, Some(_)) | (Scheme::Shell | Scheme::Transfer | Scheme::Session, _) => {
+                    (Scheme::Command, Some(_))
+                    | (Scheme::Shell | Scheme::Transfer | Scheme::Rsync | Scheme::Session, _) => {
                         shown(&window.bytes, query.escapes)
                     }
                 };
@@ -218,6 +228,65 @@ impl Reader<'_> {
             peer.cursor(resource).advance_contiguous(from, piece.window.next);
         }
         piece
+    }
+
+    /// The events of a sync from a cursor on, in its body.
+    fn log(
+        &self,
+        asked: &str,
+        uri: &Uri,
+        resource: Resource,
+        rsync: &Rsync,
+    ) -> Result<ResourceContents, ErrorData> {
+        let query = &uri.query;
+        let cap = self.engine.settings().output_cap;
+        let max = query.max_bytes.unwrap_or(cap).min(cap);
+        let lane = query.lane.map(|id| self.lane(asked, id, query.cursor, resource)).transpose()?;
+        let mut meta = JsonObject::new();
+        // Before the events: with an end its event is among them.
+        let status = rsync.status();
+        // The last window that was asked for is the one that was claimed.
+        let mut claimed = None;
+        let mut window = |at: u64| {
+            let events = claimed.insert(rsync::events(self.engine, rsync, at, max));
+            (events.start, events.next)
+        };
+        match (query.cursor, self.peer) {
+            (CursorAt::Auto | CursorAt::Base, _) if let Some(lane) = &lane => {
+                let take = Take { max: 1, view: View::Merged, characters: Characters::Any };
+                // A log has no ranges.
+                _ = lane.read(self.engine.clock().now(), take, window);
+            }
+            (CursorAt::Auto, Some(peer)) => _ = peer.cursor(resource).claim(window),
+            (CursorAt::Auto, None) => _ = meta.insert("cursor_scope".into(), "none".into()),
+            (CursorAt::Base, _) => {}
+            (CursorAt::At(at), _) => _ = window(at),
+        }
+        // What was dropped before is not missed by who asks for all that is held.
+        let events =
+            claimed.unwrap_or_else(|| Events { gap: 0, ..rsync::events(self.engine, rsync, 0, max) });
+        if let (CursorAt::Base | CursorAt::At(_), None, Some(peer)) = (query.cursor, &lane, self.peer) {
+            let at = if let CursorAt::At(at) = query.cursor { at } else { 0 };
+            peer.cursor(resource).advance_contiguous(at, events.next);
+        }
+        let mark = rsync.course.log.mark();
+        meta.insert("kind".into(), Scheme::Rsync.as_str().into());
+        meta.insert("status".into(), status.as_str().into());
+        meta.insert("last_seq".into(), mark.seq.into());
+        meta.insert("cursor".into(), events.next.into());
+        meta.insert("base".into(), mark.base.into());
+        meta.insert("buffer_size".into(), rsync.course.log.held().into());
+        if events.more {
+            meta.insert("more".into(), true.into());
+        }
+        if events.gap > 0 {
+            meta.insert("truncated_since_last_read".into(), events.gap.into());
+        }
+        let ended = rsync.ended().filter(|_| status.has_ended());
+        meta.extend(ended.map(|(reason, _)| ("reason".to_owned(), reason.as_str().into())));
+        let body = rsync::body(rsync, status, events.shown).to_string();
+        let contents = ResourceContents::text(body, asked).with_mime_type(Scheme::Rsync.row().mime);
+        Ok(contents.with_meta(MetaObject(meta)))
     }
 
     /// How far a transfer is.

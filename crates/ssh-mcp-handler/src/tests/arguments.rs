@@ -27,7 +27,15 @@ fn bad(property: &Value) -> Vec<Value> {
         Some("number") => vec![json!("0.5"), json!([]), json!({})],
         Some("boolean") => vec![json!("true"), json!(1)],
         Some("array") => vec![json!("x"), json!([{}]), json!({})],
-        Some("object") => vec![json!("A=b"), json!([]), json!({ "A": 1 })],
+        Some("object") => match property["properties"].as_object() {
+            None => vec![json!("A=b"), json!([]), json!({ "A": 1 })],
+            Some(inner) => {
+                let inside = inner.iter().flat_map(|(name, property)| {
+                    bad(property).into_iter().map(move |value| json!({ name.as_str(): value }))
+                });
+                [json!("A=b"), json!([])].into_iter().chain(inside).collect()
+            }
+        },
         // Numbers and texts alike: the tool itself looks at it.
         None => vec![],
         _ => vec![json!(5), json!(false), json!(["x"]), json!({})],

@@ -8,7 +8,10 @@ use rmcp::model::{CallToolResponse, CallToolResult, ErrorData};
 use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
-use ssh_mcp_testkit::{files::Shelf, host::ScriptedHost, outlet::RecordedOutlet, transcripts::ScriptedDisk};
+use ssh_mcp_testkit::{
+    files::Shelf, host::ScriptedHost, mirror::ScriptedMirror, outlet::RecordedOutlet,
+    transcripts::ScriptedDisk,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +29,7 @@ use crate::{
 pub(crate) struct Rig {
     pub(crate) host: ScriptedHost,
     pub(crate) files: Shelf,
+    pub(crate) mirror: ScriptedMirror,
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Owner,
     pub(crate) peer: Arc<Peer>,
@@ -63,11 +67,18 @@ impl Rig {
         settings: Settings,
     ) -> Self {
         let files = Shelf::new();
-        let ports = Ports { connector, files: Arc::new(files.clone()), transcripts: Arc::new(disk) };
+        let mirror = ScriptedMirror::new();
+        let ports = Ports {
+            connector,
+            files: Arc::new(files.clone()),
+            mirror: Arc::new(mirror.clone()),
+            transcripts: Arc::new(disk),
+        };
         let engine = Engine::start(Arc::new(settings), ports, 1);
         Self {
             host,
             files,
+            mirror,
             shared: Shared::new(engine),
             owner: Owner::local(),
             peer: Peer::new(),
@@ -77,11 +88,12 @@ impl Rig {
 
     /// The same server as another owner sees it, over a connection of its own.
     pub(crate) fn as_owner(&self, name: &str) -> Self {
-        let (host, files, shared) = (self.host.clone(), self.files.clone(), Arc::clone(&self.shared));
+        let (host, files, mirror) = (self.host.clone(), self.files.clone(), self.mirror.clone());
         Self {
             host,
             files,
-            shared,
+            mirror,
+            shared: Arc::clone(&self.shared),
             owner: Owner::token(name),
             peer: Peer::new(),
             outlet: RecordedOutlet::new(),

@@ -7,6 +7,7 @@ pub(crate) mod connect;
 pub(crate) mod exec;
 mod process;
 pub(crate) mod resources;
+pub(crate) mod rsync;
 pub(crate) mod shell;
 pub(crate) mod sub;
 pub(crate) mod transfer;
@@ -20,7 +21,9 @@ use crate::{cx::Cx, failure::Failure, reply::Reply};
 
 /// Every tool, in the order of `tools/list`.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    [connect::ROWS, exec::ROWS, shell::ROWS, transfer::ROWS, sub::ROWS, resources::ROWS].into_iter().flatten()
+    let families =
+        [connect::ROWS, exec::ROWS, shell::ROWS, transfer::ROWS, rsync::ROWS, sub::ROWS, resources::ROWS];
+    families.into_iter().flatten()
 }
 
 /// Everything the product knows about a tool by itself.
@@ -113,6 +116,8 @@ pub(crate) enum Set {
     Shell,
     /// Transfers of files.
     Transfer,
+    /// Syncs of trees.
+    Rsync,
     /// Lanes.
     Sub,
     /// What most work needs.
@@ -127,6 +132,7 @@ impl Set {
             Self::Exec => "exec",
             Self::Shell => "shell",
             Self::Transfer => "transfer",
+            Self::Rsync => "rsync",
             Self::Sub => "sub",
             Self::Core => "core",
         }

@@ -24,8 +24,8 @@ use crate::{
 /// The listing tool.
 pub(crate) const ROWS: &[Row] = &[Row {
     name: "ssh_resources",
-    title: "List sessions, shells, commands and transfers",
-    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands and transfers, \
+    title: "List sessions and what runs on them",
+    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands, transfers and syncs, \
                   each with its URI, state, age and how much it printed or moved. Take it to find something again whose id you \
                   no longer have, by session, agent, target or name; it looks at nothing remote. include_ended also \
                   shows what has ended and can still be read. For sessions with a health check take ssh_sessions.",
@@ -64,6 +64,7 @@ enum Kind {
     Shell,
     Command,
     Transfer,
+    Rsync,
 }
 
 impl Arguments for ListArgs {
@@ -149,7 +150,8 @@ impl Listed {
             parts.push(format!("ended: {at} {reason}"));
         }
         parts.push(format!("observers: {}", self.observers));
-        let bytes = if self.kind == Scheme::Transfer.as_str() { "moved" } else { "printed" };
+        let moves = [Scheme::Transfer, Scheme::Rsync].map(Scheme::as_str).contains(&self.kind);
+        let bytes = if moves { "moved" } else { "printed" };
         parts.push(format!("{bytes}: {}", text::human_size(self.bytes)));
         parts.push(format!("up: {} s", self.uptime_seconds));
         parts.push(format!("idle: {} s", self.idle_seconds));
@@ -212,6 +214,7 @@ impl From<Kind> for Scheme {
             Kind::Shell => Self::Shell,
             Kind::Command => Self::Command,
             Kind::Transfer => Self::Transfer,
+            Kind::Rsync => Self::Rsync,
         }
     }
 }

@@ -14,7 +14,7 @@ use proptest::sample::select;
 use ssh_mcp_core::kind::transfer::{Failure, Resume};
 use ssh_mcp_core::port::BoxFuture;
 use ssh_mcp_core::port::fs::{
-    Attributes, FsError, FsErrorKind, FsMount, Limits, Links, Open, RemoteFs, Replaced, Synced,
+    Attributes, FsError, FsErrorKind, FsMount, Limits, LinkOrder, Links, Open, RemoteFs, Replaced, Synced,
 };
 use ssh_mcp_core::port::ssh::{ChannelEvent, LinkLost};
 use ssh_mcp_engine::transfer::claims::Claims;
@@ -170,6 +170,7 @@ fn with(there: &Remote) -> file::Sides {
         here: Local::unrestricted(),
         there: there.clone(),
         claims: Claims::new(Arc::default(), "host"),
+        most_entries: 1000,
     }
 }
 
@@ -682,12 +683,21 @@ async fn an_answer_that_comes_twice_is_a_breach() {
 #[tokio::test]
 async fn every_request_has_the_kind_of_its_status() {
     type Ask = fn(&dyn RemoteFs) -> BoxFuture<'_, Result<(), FsError>>;
-    let all: [(Step, &'static [&'static str], Ask); 9] = [
+    let all: [(Step, &'static [&'static str], Ask); 12] = [
         (Step::Realpath, ALL, |files| Box::pin(async { files.real_path(b".").await.map(drop) })),
         (Step::Stat, ALL, |files| Box::pin(async { files.attributes(THERE, Links::Stay).await.map(drop) })),
         (Step::Setstat, ALL, |files| files.set_attributes(THERE, Attributes::default())),
         (Step::Mkdir, ALL, |files| files.make_dir(b"/d/new", 0o755)),
         (Step::Remove, ALL, |files| files.remove(THERE)),
+        (Step::Rmdir, ALL, |files| files.remove_dir(b"/d")),
+        (Step::Symlink, ALL, |files| files.make_link(b"/d/new", b"target", LinkOrder::PathFirst)),
+        (Step::Readlink, ALL, |files| {
+            Box::pin(async {
+                files.make_link(b"/d/link", b"target", LinkOrder::PathFirst).await?;
+                assert_eq!(files.read_link(b"/d/link").await?, b"target");
+                Ok(())
+            })
+        }),
         (Step::Opendir, ALL, |files| Box::pin(async { files.open_dir(b"/d").await.map(drop) })),
         (Step::Readdir, ALL, |files| Box::pin(async { files.open_dir(b"/d").await?.next().await.map(drop) })),
         (Step::Statvfs, ALL, |files| Box::pin(async { files.space(b"/d").await.map(drop) })),

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ssh_mcp_core::port::fs::{
-    Attributes, Content, FsError, FsErrorKind, FsMount, Kind, Limits, Links, Open, RemoteFs, Replaced, Synced,
+    Attributes, Content, FsError, FsErrorKind, FsMount, Kind, Limits, LinkOrder, Links, Open, RemoteFs,
+    Replaced, Synced,
 };
 use ssh_mcp_core::port::resolve::Defaults;
 use ssh_mcp_core::port::ssh::{ConnectRequest, Connector, Link};
@@ -168,7 +169,8 @@ async fn what_a_path_is_and_what_can_be_changed_of_it() {
     let said = files.attributes(b"/dev/null", Links::Follow).await.unwrap();
     assert_eq!(said.kind(), Some(Kind::Other));
 
-    let change = Attributes { mode: Some(0o600), times: Some((1_000_000, 2_000_000)), size: None };
+    let change =
+        Attributes { mode: Some(0o600), times: Some((1_000_000, 2_000_000)), ..Attributes::default() };
     files.set_attributes(bytes(&path), change).await.unwrap();
     let changed = fs::metadata(&path).unwrap();
     assert_eq!((changed.mode() & 0o777, changed.atime(), changed.mtime()), (0o600, 1_000_000, 2_000_000));
@@ -186,6 +188,37 @@ async fn what_a_path_is_and_what_can_be_changed_of_it() {
 
     let space = files.space(bytes(&bench.home)).await.unwrap().unwrap();
     assert!(space.free > 0 && !space.read_only);
+}
+
+#[tokio::test]
+async fn links_owners_and_directories_that_go() {
+    let Some(bench) = Bench::start_or_skip().await else { return };
+    let files = &bench.files;
+    let link = bench.home.join("link");
+    files.make_link(bytes(&link), b"not/there\xff", LinkOrder::TargetFirst).await.unwrap();
+    assert_eq!(fs::read_link(&link).unwrap().as_os_str().as_bytes(), b"not/there\xff");
+    assert_eq!(files.read_link(bytes(&link)).await.unwrap(), b"not/there\xff");
+    assert_eq!(kind(files.make_link(bytes(&link), b"x", LinkOrder::TargetFirst).await), FsErrorKind::Failed);
+    // The same link, for a server of the other kind.
+    let other = bench.home.join("other");
+    files.make_link(b"target", bytes(&other), LinkOrder::PathFirst).await.unwrap();
+    assert_eq!(files.read_link(bytes(&other)).await.unwrap(), b"target");
+
+    let path = bench.file(b"file", b"");
+    assert_ne!(kind(files.read_link(bytes(&path)).await), FsErrorKind::NotFound);
+    let home = fs::metadata(&bench.home).unwrap();
+    let owner = Some((home.uid(), home.gid()));
+    assert_eq!(files.attributes(bytes(&path), Links::Stay).await.unwrap().owner, owner);
+    files.set_attributes(bytes(&path), Attributes { owner, ..Attributes::default() }).await.unwrap();
+
+    let dir = bench.home.join("dir");
+    files.make_dir(bytes(&dir), 0o755).await.unwrap();
+    fs::write(dir.join("in"), "").unwrap();
+    assert_eq!(kind(files.remove_dir(bytes(&dir)).await), FsErrorKind::Failed);
+    assert_eq!(kind(files.remove_dir(bytes(&path)).await), FsErrorKind::NotFound);
+    fs::remove_file(dir.join("in")).unwrap();
+    files.remove_dir(bytes(&dir)).await.unwrap();
+    assert!(!dir.exists());
 }
 
 #[tokio::test]

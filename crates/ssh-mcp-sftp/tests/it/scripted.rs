@@ -102,8 +102,11 @@ pub(crate) enum Step {
     Readdir,
     Remove,
     Mkdir,
+    Rmdir,
     Realpath,
     Rename,
+    Readlink,
+    Symlink,
     PosixRename,
     Fsync,
     Statvfs,
@@ -215,6 +218,8 @@ impl ScriptedFiles {
 struct Disk {
     files: BTreeMap<Vec<u8>, File>,
     directories: BTreeSet<Vec<u8>>,
+    /// Where links lead.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
     seen: Vec<Step>,
     longest: (usize, usize),
     complaints: Vec<String>,

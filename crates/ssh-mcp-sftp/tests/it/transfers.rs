@@ -50,7 +50,12 @@ fn remote(files: &Arc<dyn RemoteFs>, hasher: Arc<dyn RemoteHash>) -> Sides {
         depth: None,
         patience: Duration::from_secs(60),
     };
-    Sides { here: Local::unrestricted(), there, claims: Claims::new(Arc::default(), "host") }
+    Sides {
+        here: Local::unrestricted(),
+        there,
+        claims: Claims::new(Arc::default(), "host"),
+        most_entries: 1000,
+    }
 }
 
 /// The same with requests of this size, and so many of them.

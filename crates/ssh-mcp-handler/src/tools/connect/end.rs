@@ -72,6 +72,7 @@ struct DisconnectBody {
     commands_cancelled: u64,
     shells_closed: u64,
     transfers_aborted: u64,
+    rsyncs_cancelled: u64,
 }
 
 impl Body for DisconnectBody {
@@ -82,6 +83,7 @@ impl Body for DisconnectBody {
         text.key("COMMANDS_CANCELLED", self.commands_cancelled);
         text.key("SHELLS_CLOSED", self.shells_closed);
         text.key("TRANSFERS_ABORTED", self.transfers_aborted);
+        text.key("RSYNCS_CANCELLED", self.rsyncs_cancelled);
     }
 }
 
@@ -95,6 +97,7 @@ async fn disconnect(cx: &Cx, args: DisconnectArgs) -> Result<Answer<DisconnectBo
         commands_cancelled: ended.commands_cancelled,
         shells_closed: ended.shells_closed,
         transfers_aborted: ended.transfers_aborted,
+        rsyncs_cancelled: ended.rsyncs_cancelled,
     };
     Ok(Answer::new("ok", body))
 }
@@ -114,6 +117,7 @@ struct DisconnectAgentBody {
     commands_cancelled: u64,
     shells_closed: u64,
     transfers_aborted: u64,
+    rsyncs_cancelled: u64,
 }
 
 impl Body for DisconnectAgentBody {
@@ -125,6 +129,7 @@ impl Body for DisconnectAgentBody {
         text.key("COMMANDS", self.commands_cancelled);
         text.key("SHELLS", self.shells_closed);
         text.key("TRANSFERS", self.transfers_aborted);
+        text.key("RSYNCS", self.rsyncs_cancelled);
     }
 }
 
@@ -139,6 +144,7 @@ async fn disconnect_agent(
         commands_cancelled: ended.commands_cancelled,
         shells_closed: ended.shells_closed,
         transfers_aborted: ended.transfers_aborted,
+        rsyncs_cancelled: ended.rsyncs_cancelled,
     };
     Ok(Answer::new("ok", body))
 }

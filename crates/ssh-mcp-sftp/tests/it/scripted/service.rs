@@ -122,6 +122,20 @@ impl Line {
                 true => done,
                 false => Err(FAILURE),
             },
+            Step::Rmdir => match self.disk().directories.remove(&*take(&mut body)) {
+                true => done,
+                false => Err(MISSING),
+            },
+            // The link's own path first, as the draft has it.
+            Step::Symlink => {
+                let (path, target) = (take(&mut body), take(&mut body));
+                self.disk().links.insert(path.to_vec(), target.to_vec());
+                done
+            }
+            Step::Readlink => match self.disk().links.get(&*take(&mut body)) {
+                Some(target) => Ok(listed(std::slice::from_ref(target))),
+                None => Err(MISSING),
+            },
             Step::Realpath => {
                 let path = take(&mut body);
                 Ok(listed(&[if path == "." { b"/d".to_vec() } else { path.to_vec() }]))
@@ -201,8 +215,11 @@ pub(super) fn step(kind: u8, body: &mut Bytes) -> Step {
         12 => Step::Readdir,
         13 => Step::Remove,
         14 => Step::Mkdir,
+        15 => Step::Rmdir,
         16 => Step::Realpath,
         18 => Step::Rename,
+        19 => Step::Readlink,
+        20 => Step::Symlink,
         200 => match std::str::from_utf8(&take(body)) {
             Ok(POSIX_RENAME) => Step::PosixRename,
             Ok(FSYNC) => Step::Fsync,

@@ -3,21 +3,27 @@
 //! Everything new is taken at once, so that nobody else gets it; of what does not fit the budget the beginning and the end
 //! are shown, and a line between them says how to fetch the rest.
 
+use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, History, View, Window},
+    kind::rsync::Status,
     lane::{Characters, Ranges, Take},
+    registry::Rsync,
     text,
 };
-use ssh_mcp_engine::Place;
+use ssh_mcp_engine::{Place, Source};
 
 use super::{From, Item, ItemBody};
-use crate::{cx::Cx, resources};
+use crate::{cx::Cx, resources, tools::rsync};
 
 impl Item {
     /// Takes everything new; what is taken here nobody else gets.
     pub(super) fn claim(&self, cx: &Cx) -> Claim {
         let source = self.source();
         let resource = source.resource();
+        if let Source::Rsync(sync) = source {
+            return self.claim_events(cx, sync);
+        }
         let History::Bytes(bytes) = source.history() else {
             let seq = source.history().mark().seq;
             let (before, after) = match (self.from, &cx.push) {
@@ -63,6 +69,26 @@ impl Item {
         }
     }
 
+    /// The events of a sync from where this caller stands to the newest.
+    fn claim_events(&self, cx: &Cx, sync: &Rsync) -> Claim {
+        let (status, end) = (sync.status(), sync.course.log.mark().end);
+        let window = |at: u64| (at, end);
+        let (from, next) = match (self.from, &cx.push) {
+            (From::Auto, Some(push)) => push.peer.cursor(sync.spec.id.into()).claim(window),
+            (From::Explicit(at), push) => {
+                if let Some(push) = push {
+                    push.peer.cursor(sync.spec.id.into()).advance_contiguous(at, end);
+                }
+                window(at)
+            }
+            (From::Lane | From::Auto, _) => self.through_lane(cx, window),
+        };
+        let mut events = rsync::events(&cx.engine, sync, from, usize::MAX);
+        events.shown.retain(|event| event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq < next));
+        // From 0 means from the oldest held, of which nothing is missing.
+        Claim::Events { status, events: events.shown, next, gap: if from == 0 { 0 } else { events.gap } }
+    }
+
     fn through_lane(&self, cx: &Cx, window: impl Fn(u64) -> (u64, u64)) -> (u64, u64) {
         let Place::Lane(lane) = &self.wait.place else { return window(0) };
         let take = Take { max: 1, view: VIEW, characters: Characters::Any };
@@ -98,6 +124,8 @@ pub(super) enum Claim {
     Span { start: u64, end: u64, gap: u64 },
     /// What the filter of a lane let through.
     Ranges(Ranges),
+    /// Events of a log, the oldest first.
+    Events { status: Status, events: Vec<Value>, next: u64, gap: u64 },
     /// A state, and whether it is another one.
     State { changed: bool, seq: u64 },
 }
@@ -109,6 +137,7 @@ impl Claim {
                 usize::try_from(end.saturating_sub(*start)).unwrap_or(usize::MAX)
             }
             Self::Ranges(ranges) => ranges.window.bytes.len(),
+            Self::Events { events, .. } => events.iter().map(event_size).sum(),
             Self::State { .. } => 0,
         }
     }
@@ -126,6 +155,31 @@ impl Claim {
                     body.bytes = body.delta.len() as u64;
                     body.total = body.bytes;
                 }
+            }
+            Self::Events { status, events, next, gap } => {
+                body.cursor = *next;
+                body.gap_bytes = (*gap > 0).then_some(*gap);
+                let Source::Rsync(sync) = item.source() else { return };
+                if events.is_empty() && !item.has_ended() {
+                    return;
+                }
+                // The newest matter most; the last one is shown whatever it takes.
+                let mut left = share;
+                let fits = |event: &&Value| {
+                    let size = event_size(event);
+                    let fits = size <= left;
+                    left = left.saturating_sub(size);
+                    fits
+                };
+                let shown = events.iter().rev().take_while(fits).count().max(1).min(events.len());
+                let (old, new) = events.split_at(events.len() - shown);
+                let mut delta = rsync::body(sync, *status, new.to_vec());
+                if let (Some(first), Some(fields)) = (old.first(), delta.as_object_mut()) {
+                    let left_out = json!({ "events": old.len(), "cursor": first.get("seq") });
+                    fields.insert("left_out".to_owned(), left_out);
+                }
+                body.delta = delta.to_string();
+                body.bytes = body.delta.len() as u64;
             }
             Self::Ranges(Ranges { window, more }) => {
                 body.cursor = window.next;
@@ -199,6 +253,11 @@ fn shortened(window: Window, end: u64) -> Vec<u8> {
     let mut bytes = window.bytes;
     bytes.truncate(within);
     bytes
+}
+
+/// Bytes of an event in a list.
+fn event_size(event: &Value) -> usize {
+    event.to_string().len() + 1
 }
 
 /// How many bytes from the beginning and from the end are shown: the newest matter most.
