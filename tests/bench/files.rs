@@ -24,10 +24,10 @@ use crate::{
     status_kib, stdio, stdio_saying, timed,
 };
 
-const GIB: u64 = 1 << 30;
+pub(crate) const GIB: u64 = 1 << 30;
 
 /// Of the large file there are two at a time; the rest is for whoever shares the machine.
-const ROOM: u64 = 4 * GIB;
+pub(crate) const ROOM: u64 = 4 * GIB;
 
 /// The parts that are wanted.
 pub(crate) async fn measure(run: impl Fn(&str) -> bool) {
@@ -49,15 +49,15 @@ pub(crate) async fn measure(run: impl Fn(&str) -> bool) {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Way {
+pub(crate) enum Way {
     Up,
     Down,
 }
 
 impl Way {
-    const BOTH: [Self; 2] = [Self::Up, Self::Down];
+    pub(crate) const BOTH: [Self; 2] = [Self::Up, Self::Down];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Down => "down",
@@ -164,7 +164,7 @@ impl Depot {
 }
 
 /// Whether the machine can hold both ends in memory.
-fn in_memory_is_room() -> Option<bool> {
+pub(crate) fn in_memory_is_room() -> Option<bool> {
     let df = Command::new("df").args(["--output=avail", "--block-size=1", "/dev/shm"]).output().ok()?;
     let free: u64 = String::from_utf8(df.stdout).ok()?.lines().nth(1)?.trim().parse().ok()?;
     let memory = fs::read_to_string("/proc/meminfo").ok()?;
@@ -174,7 +174,7 @@ fn in_memory_is_room() -> Option<bool> {
 }
 
 /// What the product and this server agree on, as the product's log says it.
-async fn agreed_cipher(server: &OpenSshd) -> String {
+pub(crate) async fn agreed_cipher(server: &OpenSshd) -> String {
     let client = stdio_saying(server, "debug").await;
     connect(&client, server, &server.addr().to_string()).await;
     let named = || {
@@ -227,17 +227,17 @@ impl Product {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Cost {
-    time: Duration,
+pub(crate) struct Cost {
+    pub(crate) time: Duration,
     processor: Duration,
 }
 
 /// Places in `/proc/PID/stat` behind the name: user and system time of a process, and of its children that have ended, with
 /// theirs.
-const OWN: [usize; 2] = [11, 12];
-const CHILDREN: [usize; 2] = [13, 14];
+pub(crate) const OWN: [usize; 2] = [11, 12];
+pub(crate) const CHILDREN: [usize; 2] = [13, 14];
 
-fn processor(pid: u32, places: [usize; 2]) -> Duration {
+pub(crate) fn processor(pid: u32, places: [usize; 2]) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -246,14 +246,14 @@ fn processor(pid: u32, places: [usize; 2]) -> Duration {
 }
 
 /// A peer that is one or several programs, one after the other. `scp` waits for the `ssh` it starts, so that is counted.
-fn peer(commands: impl IntoIterator<Item = Command>) -> Cost {
+pub(crate) fn peer(commands: impl IntoIterator<Item = Command>) -> Cost {
     let spent = processor(std::process::id(), CHILDREN);
     let time = commands.into_iter().map(timed).sum();
     Cost { time, processor: processor(std::process::id(), CHILDREN) - spent }
 }
 
 #[derive(Default)]
-struct Costs {
+pub(crate) struct Costs {
     times: Vec<Duration>,
     processor: Vec<Duration>,
 }
@@ -274,7 +274,7 @@ impl Costs {
 }
 
 /// Whether two files or trees are the same; a figure is worth nothing if what arrived is not what was sent.
-fn assert_same(one: &Path, other: &Path) {
+pub(crate) fn assert_same(one: &Path, other: &Path) {
     if one.is_dir() {
         let names = |folder: &Path| {
             let mut names: Vec<_> =

@@ -18,6 +18,7 @@
 mod client;
 mod config;
 mod files;
+mod mirror;
 mod push;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
@@ -80,6 +81,7 @@ fn main() {
             config::judge();
         }
         files::measure(&run).await;
+        mirror::measure(&run).await;
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),
             ("push crowd", push::crowd),

@@ -13,6 +13,7 @@ mod others;
 mod output;
 mod push;
 mod shells;
+mod syncs;
 mod targets;
 mod transfers;
 mod variants;

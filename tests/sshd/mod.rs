@@ -3,7 +3,7 @@
 //! What is here: [`OpenSshd`] (one server in namespaces of its own, with two users: root, because most
 //! servers are used as root, and an ordinary user, because sshd treats root specially and a test that only
 //! logs in as root proves little), [`Proxy`] (a TCP hop that delays, freezes and cuts), [`Agent`] (an
-//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`other`] (servers that are not
+//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`Rsync`] (for its users, and as a client), [`other`] (servers that are not
 //! OpenSSH) and [`processes`] (what a test may look up about the machine's processes).
 //!
 //! Each value owns what it started and ends it on drop; if the test process is killed, the kernel does.
@@ -20,6 +20,7 @@ mod layout;
 pub(crate) mod other;
 pub(crate) mod processes;
 mod proxy;
+mod rsync;
 mod security_key;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ pub(crate) use authority::Authority;
 pub(crate) use keys::{ClientKey, HostKey, PASSPHRASE};
 pub(crate) use layout::{KeyboardInteractive, Options, PasswordLogin, User};
 pub(crate) use proxy::Proxy;
+pub(crate) use rsync::Rsync;
 pub(crate) use security_key::SecurityKey;
 
 /// One running `sshd` on loopback; everything it started ends when this is dropped.
