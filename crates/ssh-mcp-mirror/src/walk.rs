@@ -8,7 +8,7 @@
 //! | `up` | this side's tree sent there |
 //! | `down` | the far tree brought here; what is written here is `landing`'s |
 //!
-//! The far server gets many requests at a time: directories are listed side by side, up to [`FILES`] files are under way,
+//! The far server gets many requests at a time: directories are listed side by side, up to sixteen files are under way,
 //! and the data of all of them together fills the line. What a run has begun ends with it: its tasks are awaited, its
 //! threads find their channels closed, and what was made for the time being removes itself when it is dropped.
 

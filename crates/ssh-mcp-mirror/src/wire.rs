@@ -2,7 +2,7 @@
 //!
 //! This file awaits; what it awaits for are bytes. They go through bounded queues to a thread that does the rest, the dialogue
 //! and the files, so hashing and disks hold up no other task. While a send waits for the server, input is taken all the same,
-//! up to [`INBOX`] bytes; beyond that the channel is not read, and the server waits.
+//! up to 4 MiB; beyond that the channel is not read, and the server waits.
 //!
 //! | File | Holds |
 //! | --- | --- |
@@ -45,10 +45,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub use line::Failure;
 pub use plan::Plan;
 
-use line::{Finished, Line};
+use line::{Failure, Finished, Line};
 use words::Words;
 
 /// Pieces of output that wait to be sent, each of up to [`line::PIECE`] bytes.
@@ -403,7 +402,6 @@ impl Pump {
             Err(Failure::Refused(words)) => Err(broken(BrokenKind::Refused, words, touched)),
             Err(Failure::TooLarge(words)) => Err(broken(BrokenKind::ListTooLarge, words, touched)),
             Err(Failure::Protocol(words)) => Err(broken(BrokenKind::Protocol, detail(&words), touched)),
-            Err(Failure::Local(words)) => Err(broken(partial, words, touched)),
             Err(Failure::Crashed) => Err(broken(partial, "internal error".to_owned(), touched)),
         }
     }

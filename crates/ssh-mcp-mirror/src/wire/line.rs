@@ -39,7 +39,7 @@ impl Finished {
 
 /// Why a run came to no end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The stream ended early; the far side's words say why.
     Ended,
     /// The server sent nothing that rsync sends.
@@ -50,8 +50,6 @@ pub enum Failure {
     Refused(String),
     /// A list has too many entries.
     TooLarge(String),
-    /// This side's disk ended it.
-    Local(String),
     /// Nothing moved for too long.
     Silence,
     /// Somebody stopped it.
