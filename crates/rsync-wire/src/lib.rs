@@ -99,7 +99,7 @@
 //!     }
 //! };
 //! verdict.on_errors(end.errors);
-//! let list = FileList::new(entries);
+//! let list = FileList::new(entries)?;
 //! list.check_tree()?;
 //!
 //! // Nothing is here yet, so every file is asked for, and none has a basis.
@@ -131,7 +131,7 @@
 //!             let (apply, content) = file.take().ok_or_else(short)?;
 //!             // If they differ, the file is asked for again in the second phase.
 //!             assert_eq!(apply.finish().digest, digest);
-//!             files.push((list.entry(index).ok_or_else(short)?.name.clone(), content));
+//!             files.push((list.entry(index).ok_or_else(short)?.name, content));
 //!         }
 //!         Arrival::PhaseEnded(1) => generator.end_requests(&mut said),
 //!         Arrival::PhaseEnded(_) => {}
