@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rsync_wire::{
@@ -26,6 +26,7 @@ use ssh_mcp_core::port::mirror::{Devices, FileFault, Options, Skip};
 
 use crate::{
     accounts::Accounts,
+    effort::Effort,
     fault_of,
     local::{Attributes, Cursor, Root, Spot, Stat, Temporary, join},
     source::digest,
@@ -80,8 +81,8 @@ pub struct Settings {
     pub groups: Vec<Id>,
     /// What stays though the list does not have it.
     pub protected: Box<Protected>,
-    /// Ends the reading of a file for its digest when it is set.
-    pub stop: Arc<AtomicBool>,
+    /// Told that a file is read for its digest; ends that.
+    pub effort: Arc<Effort>,
 }
 
 /// What an entry needs.
@@ -431,9 +432,9 @@ impl Landing {
 
     /// Whether a file can be read and has this digest.
     fn has_digest(&self, cursor: &mut Cursor, path: &[u8], listed: &[u8]) -> bool {
-        let (algorithm, stop) = (self.settings.algorithm, &self.settings.stop);
+        let (algorithm, effort) = (self.settings.algorithm, &self.settings.effort);
         let found = cursor.at(path).and_then(|spot| spot.open());
-        let found = found.and_then(|(mut file, _)| digest(&mut file, algorithm, stop));
+        let found = found.and_then(|(mut file, _)| digest(&mut file, algorithm, effort));
         found.is_ok_and(|digest| digest.as_bytes() == listed)
     }
 

@@ -2,7 +2,9 @@
 //!
 //! | File | Holds |
 //! | --- | --- |
+//! | `effort` | whether a run goes on, and that it does |
 //! | `filter` | which names are meant: one matcher for both ways and both directions |
+//! | `meant` | which names of a list are meant, and what its root is called there |
 //! | `local` | the tree on this side; no link is followed below its root |
 //! | `source` | this side read: its list, its files |
 //! | `accounts` | what users and groups are called on this side |
@@ -11,9 +13,11 @@
 //! | `walk` | the file port, file by file |
 
 mod accounts;
+pub mod effort;
 mod filter;
 pub mod landing;
 pub mod local;
+mod meant;
 pub mod source;
 pub mod walk;
 pub mod wire;

@@ -5,10 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use rsync_wire::{
@@ -21,6 +18,7 @@ use ssh_mcp_core::port::mirror::{Devices, Options};
 
 use crate::{
     accounts::Accounts,
+    effort::Effort,
     local::{Attributes, Cursor, Root, Stat, join},
 };
 
@@ -49,8 +47,8 @@ pub struct Wanted<'a> {
     /// Whether a name of the list is taken, which may be a directory. The top is not asked about; what is below a directory
     /// that is not taken is not either.
     pub takes: &'a dyn Fn(&[u8], bool) -> bool,
-    /// Ends the scan when it is set.
-    pub stop: &'a AtomicBool,
+    /// Told that the scan goes on; ends it.
+    pub effort: &'a Effort,
 }
 
 /// What a scan comes upon.
@@ -200,7 +198,8 @@ struct Scan<'a, 'f, E> {
 impl<E> Scan<'_, '_, E> {
     /// What is at a path that is taken.
     fn look(&mut self, path: &[u8]) -> Result<Option<Stat>, ScanError<E>> {
-        if self.wanted.stop.load(Ordering::Relaxed) {
+        self.wanted.effort.beat();
+        if self.wanted.effort.is_over() {
             return Err(ScanError::Stopped);
         }
         let there = match path.len() {
@@ -253,7 +252,7 @@ impl<E> Scan<'_, '_, E> {
         };
         let kind = match kind {
             Ok(kind) => kind,
-            Err(_) if self.wanted.stop.load(Ordering::Relaxed) => return Err(ScanError::Stopped),
+            Err(_) if self.wanted.effort.is_over() => return Err(ScanError::Stopped),
             Err(cause) => {
                 self.unread(path, &cause)?;
                 return Ok(false);
@@ -303,7 +302,7 @@ impl<E> Scan<'_, '_, E> {
         }
         let (mut file, opened) = self.cursor.at(path)?.open()?;
         *there = opened;
-        digest(&mut file, self.wanted.algorithm, self.wanted.stop).map(Some)
+        digest(&mut file, self.wanted.algorithm, self.wanted.effort).map(Some)
     }
 
     fn unread(&mut self, path: &[u8], cause: &io::Error) -> Result<(), ScanError<E>> {
@@ -316,12 +315,13 @@ impl<E> Scan<'_, '_, E> {
 /// The digest of a whole file.
 ///
 /// # Errors
-/// It cannot be read, or `stop` was set.
-pub(crate) fn digest(file: &mut File, algorithm: Algorithm, stop: &AtomicBool) -> io::Result<Digest> {
+/// It cannot be read, or the run is over.
+pub(crate) fn digest(file: &mut File, algorithm: Algorithm, effort: &Effort) -> io::Result<Digest> {
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; 128 * 1024];
     loop {
-        if stop.load(Ordering::Relaxed) {
+        effort.beat();
+        if effort.is_over() {
             return Err(io::Error::other("stopped"));
         }
         match file.read(&mut buffer) {

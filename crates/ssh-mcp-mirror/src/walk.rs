@@ -20,11 +20,10 @@ mod up;
 
 use std::{
     collections::VecDeque,
-    os::unix::ffi::OsStrExt,
     panic::resume_unwind,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -46,8 +45,9 @@ use tokio::{
 };
 
 use crate::{
-    filter::Filter,
-    landing::{Fault, PARTIAL},
+    effort::Effort,
+    landing::Fault,
+    meant::{Meant, last_name},
 };
 
 /// Makes a tree equal to another over the file port. When `stop` resolves the run ends early.
@@ -114,9 +114,7 @@ const THREADS: u32 = 1 << 16;
 struct Run {
     files: Arc<dyn RemoteFs>,
     job: Job,
-    filter: Filter,
-    /// What the source is called in the list; none is its content, which is called by its own names.
-    top: Option<Vec<u8>>,
+    meant: Meant,
     news: Arc<dyn NewsDesk>,
     /// Bytes of one request.
     chunk: u32,
@@ -126,12 +124,10 @@ struct Run {
     pace: Option<(Mutex<Instant>, u64)>,
     /// Held by each thread as long as it works.
     threads: Arc<Semaphore>,
-    /// Counts what happens on this side.
-    beats: AtomicU64,
     /// Something was changed, or tried to be.
     touched: AtomicBool,
-    /// For threads that would not notice otherwise.
-    is_over: Arc<AtomicBool>,
+    /// For threads that would not notice its end otherwise.
+    effort: Arc<Effort>,
 }
 
 impl Run {
@@ -147,12 +143,11 @@ impl Run {
                 return Err(broken(BrokenKind::FeatureMissing, &detail));
             }
         }
-        let filter =
-            Filter::new(&job.include, &job.exclude).map_err(|why| broken(BrokenKind::Refused, &why))?;
+        let meant = Meant::by(&job)?;
         let Limits { read, write } = files.limits();
-        let (name, limit) = match job.direction {
-            Direction::Upload => (job.local.file_name().map(|name| name.as_bytes().to_vec()), write),
-            Direction::Download => (far::own_name(&job.remote).map(<[u8]>::to_vec), read),
+        let limit = match job.direction {
+            Direction::Upload => write,
+            Direction::Download => read,
         };
         let rate = job.bwlimit.map(|kib| kib.max(1).saturating_mul(1024));
         let smooth = |rate: u64| {
@@ -160,17 +155,15 @@ impl Run {
         };
         let chunk = rate.map_or(limit, |rate| smooth(rate).min(limit)).max(1);
         Ok(Self {
-            top: name.filter(|_| !job.content),
             chunk,
             window: Semaphore::new(depth(files.round_trip(), chunk).max(FILES)),
             pace: rate.map(|rate| (Mutex::new(Instant::now()), rate)),
             threads: Arc::new(Semaphore::new(THREADS as usize)),
-            beats: AtomicU64::new(0),
             touched: AtomicBool::new(false),
-            is_over: Arc::default(),
+            effort: Arc::default(),
             files,
             job,
-            filter,
+            meant,
             news,
         })
     }
@@ -185,7 +178,7 @@ impl Run {
     /// Resolves when nothing has moved for too long.
     async fn silence(&self) {
         const LOOKS: u32 = 60;
-        let pulse = || self.files.pulse().wrapping_add(self.beats.load(Ordering::Relaxed));
+        let pulse = || self.files.pulse().wrapping_add(self.effort.beats());
         let (mut last, mut quiet) = (pulse(), 0);
         while quiet < LOOKS {
             sleep(SILENCE / LOOKS).await;
@@ -195,31 +188,9 @@ impl Run {
         }
     }
 
-    /// Something happens on this side.
-    fn beat(&self) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Something is going to be changed.
     fn touch(&self) {
         self.touched.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the filter, or what partial files need, lets a path of the list be taken.
-    fn takes(&self, path: &[u8], is_directory: bool) -> bool {
-        if self.job.options.partial && is_partial_directory(path, is_directory) {
-            return false;
-        }
-        let below = match &self.top {
-            None => Some(path).filter(|path| *path != b"."),
-            Some(top) => path.strip_prefix(top.as_slice()).and_then(|rest| rest.strip_prefix(b"/")),
-        };
-        below.is_none_or(|below| self.filter.takes(below, is_directory))
-    }
-
-    /// Whether a path stays though the source does not have it.
-    fn protects(&self, path: &[u8], is_directory: bool) -> bool {
-        is_partial_directory(path, is_directory) || !self.takes(path, is_directory)
     }
 
     /// The list is complete.
@@ -301,7 +272,7 @@ struct Over(Arc<Run>);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
+        self.0.effort.end();
     }
 }
 
@@ -398,14 +369,6 @@ fn remote_fault(path: &[u8], error: &FsError) -> Fault {
         | FsErrorKind::Failed => FileFault::IoError,
     };
     Fault { path: path.to_vec(), word, detail: error.cause.clone() }
-}
-
-fn is_partial_directory(path: &[u8], is_directory: bool) -> bool {
-    is_directory && last_name(path) == PARTIAL
-}
-
-fn last_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// The directory of a path of the list; that of the root is itself.

@@ -47,6 +47,7 @@ use tokio::{
 
 pub use plan::Plan;
 
+use crate::effort::Effort;
 use line::{Failure, Finished, Line};
 use words::Words;
 
@@ -120,10 +121,9 @@ pub async fn run(
 /// What the thread and who waits for it tell each other without a queue.
 #[derive(Clone, Default)]
 struct Flags {
-    /// Something was changed on either side: another way would not find things as they were.
+    /// The data of a file has begun to move, or the server has changed something.
     touched: Arc<AtomicBool>,
-    /// The run is given up.
-    stop: Arc<AtomicBool>,
+    effort: Arc<Effort>,
     /// What the server has to say of failures, by whichever way.
     words: Arc<Mutex<Words>>,
 }
@@ -131,14 +131,6 @@ struct Flags {
 impl Flags {
     fn touch(&self) {
         self.touched.store(true, Ordering::Relaxed);
-    }
-
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 
     fn words(&self) -> MutexGuard<'_, Words> {
@@ -149,7 +141,7 @@ impl Flags {
 /// Whoever drops the run has its thread stop.
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.flags.stop();
+        self.flags.effort.end();
     }
 }
 
@@ -208,7 +200,7 @@ impl Pump {
     async fn run(&mut self, mut worker: JoinHandle<Outcome>, mut stop: BoxFuture<'static, ()>) -> Outcome {
         let mut sending: Option<BoxFuture<'static, Result<(), ChannelGone>>> = None;
         let mut outcome: Option<Outcome> = None;
-        let mut moved = Instant::now();
+        let mut moved = self.now();
         let mut is_finished = false;
         // Until when the server may take to end, once there is nothing more to say.
         let mut until = None;
@@ -243,7 +235,7 @@ impl Pump {
                     (None, _) => pending().await,
                 }
             };
-            let silent = moved + SILENCE;
+            let silent = moved.0 + SILENCE;
             let wake = until.map_or(silent, |until: Instant| until.min(silent));
             let is_open = self.ending.is_none() && self.inbox_len < INBOX && self.inbox.len() < INBOX_PARTS;
             let happened = tokio::select! {
@@ -259,7 +251,7 @@ impl Pump {
             };
             match happened {
                 Happened::Event(event) => {
-                    moved = Instant::now();
+                    moved = self.now();
                     self.on_event(event);
                 }
                 Happened::Given { is_taken: true } => {
@@ -270,7 +262,7 @@ impl Pump {
                 Happened::Given { is_taken: false } => {
                     self.drop_input();
                     // A thread that has failed waits for nothing that is sent.
-                    if self.flags.is_stopped() {
+                    if self.flags.effort.is_over() {
                         self.output = None;
                     }
                 }
@@ -282,7 +274,7 @@ impl Pump {
                 }
                 Happened::Piece(None) => self.output = None,
                 Happened::Sent(result) => {
-                    moved = Instant::now();
+                    moved = self.now();
                     sending = None;
                     if result.is_err() {
                         self.output = None;
@@ -312,11 +304,20 @@ impl Pump {
                 self.control.close().await;
                 return outcome;
             }
-            if moved.elapsed() >= SILENCE {
-                self.abandon(outcome.is_none().then_some(worker)).await;
-                return Err(Failure::Silence);
+            if moved.0.elapsed() >= SILENCE {
+                if self.flags.effort.beats() == moved.1 {
+                    self.abandon(outcome.is_none().then_some(worker)).await;
+                    return Err(Failure::Silence);
+                }
+                // The line is silent because this side works.
+                moved = self.now();
             }
         }
+    }
+
+    /// The time, and what the thread has done by then.
+    fn now(&self) -> (Instant, u64) {
+        (Instant::now(), self.flags.effort.beats())
     }
 
     fn on_event(&mut self, event: ChannelEvent) {
@@ -345,7 +346,7 @@ impl Pump {
 
     /// Takes everything from the thread and the server, and waits for the thread to have tidied up.
     async fn abandon(&mut self, worker: Option<JoinHandle<Outcome>>) {
-        self.flags.stop();
+        self.flags.effort.end();
         self.drop_input();
         self.output = None;
         self.control.close().await;

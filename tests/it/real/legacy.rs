@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime},
 };
 
 use super::*;
-use crate::{http::Product, web::Web};
+use crate::{http::Product, sshd::Rsync, web::Web};
 
 const LEGACY: &str = "SSH_MCP_LEGACY_TOOLS";
 
@@ -214,6 +215,53 @@ async fn a_legacy_client_of_003_copies_files_both_ways() {
         (&json!(false), &json!("REMOTE_METADATA_ERROR"))
     );
     assert!(fs::read(&back).unwrap() == content);
+}
+
+#[tokio::test]
+async fn a_legacy_client_of_003_syncs_trees_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let Some(rsync) = Rsync::copied_or_skip(folder.path()) else { return };
+    let options = Options { extra: rsync.for_sshd(), ..Options::default() };
+    let Some(server) = OpenSshd::start_or_skip(options) else { return };
+    let client = client("003").await;
+    let (here, there) = (client.home().to_owned(), server.home(User::Tester));
+    let sync = |direction: &str, source: &str, destination: &str, more: Value| {
+        let mut all = json!({"target": "tester@127.0.0.1", "port": server.port(),
+            "identity_file": server.client_key(ClientKey::Ed25519), "known_hosts_file": here.join("known"),
+            "strict_host_key_checking": "accept-new", "direction": direction, "source": source,
+            "destination": destination, "timeout": 60});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let tree = here.join("tree");
+    fs::create_dir_all(tree.join("below")).unwrap();
+    fs::write(tree.join("below/file"), "content").unwrap();
+    fs::write(tree.join("scratch.tmp"), "left out").unwrap();
+    let content = format!("{}/", tree.display());
+    let up = sync("upload", &content, "made", json!({"exclude": ["*.tmp"]}));
+    let synced = ok(&client, "ssh_sync", up).await;
+    assert_eq!(
+        (&synced["ok"], &synced["exit_code"], &synced["stdout"], &synced["stderr"]),
+        (&json!(true), &json!(0), &json!(""), &json!("")),
+        "{synced}"
+    );
+    assert_eq!(fs::read(there.join("made/below/file")).unwrap(), b"content");
+    assert!(!there.join("made/scratch.tmp").exists());
+
+    let back = here.join("back");
+    let down = |more: Value| sync("download", "made/", back.to_str().unwrap(), more);
+    let synced = ok(&client, "ssh_sync", down(json!({}))).await;
+    assert_eq!(synced["exit_code"], 0, "{synced}");
+    assert_eq!(fs::read(back.join("below/file")).unwrap(), b"content");
+    fs::write(back.join("extra"), "x").unwrap();
+    let synced = ok(&client, "ssh_sync", down(json!({"delete": true, "dry_run": true}))).await;
+    assert_eq!((&synced["exit_code"], back.join("extra").exists()), (&json!(0), true), "{synced}");
+    let synced = ok(&client, "ssh_sync", down(json!({"delete": true}))).await;
+    assert_eq!((&synced["exit_code"], back.join("extra").exists()), (&json!(0), false), "{synced}");
+
+    let refused = client.call("ssh_sync", down(json!({"extra_rsync_args": ["--inplace"]}))).await;
+    assert!(refused.is_error, "{}", refused.text);
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::*;
-use crate::sshd::Rsync;
+use crate::sshd::{Rsync, processes::wait_until};
 
 /// A stage whose server has a file service and, if wanted, an rsync; the home directory there, and a directory here.
 struct Yard {
@@ -28,10 +29,37 @@ impl Yard {
         Self::set(nowhere, tempfile::tempdir().unwrap(), None).await
     }
 
-    async fn set(mut extra: Vec<String>, here: tempfile::TempDir, rsync: Option<Rsync>) -> Option<Self> {
+    /// With a script in front of the rsync: `next "$@"` is the rsync itself.
+    async fn with_script(script: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let rsync = Rsync::copied_or_skip(folder.path())?;
+        let front = folder.path().join("front");
+        fs::create_dir(&front).unwrap();
+        let next = "next() { PATH=${PATH#*:} exec rsync \"$@\"; }";
+        fs::write(front.join("rsync"), format!("#!/bin/sh\n{next}\n{script}\n")).unwrap();
+        fs::set_permissions(front.join("rsync"), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut lines = rsync.for_sshd();
+        for line in &mut lines {
+            let rest = line.split_once(" PATH=").map_or("/usr/bin:/bin", |(_, rest)| rest);
+            *line = format!("SetEnv SHLVL=1 PATH={}:{rest}", front.display());
+        }
+        Self::set(lines, folder, Some(rsync)).await
+    }
+
+    async fn set(extra: Vec<String>, here: tempfile::TempDir, rsync: Option<Rsync>) -> Option<Self> {
+        Self::set_in(Era::LEGACY_2025_11, extra, here, rsync).await
+    }
+
+    async fn set_in(
+        era: Era,
+        mut extra: Vec<String>,
+        here: tempfile::TempDir,
+        rsync: Option<Rsync>,
+    ) -> Option<Self> {
         extra.push("Subsystem sftp internal-sftp".to_owned());
         let options = Options { extra, ..Options::default() };
-        let stage = Stage::set_in(Era::LEGACY_2025_11, options, User::Tester, &[]).await?;
+        let stage = Stage::set_in(era, options, User::Tester, &[]).await?;
         let there = stage.server.home(User::Tester);
         Some(Self { stage, there, here, rsync })
     }
@@ -175,7 +203,7 @@ async fn a_tree_goes_up_and_comes_back_and_then_nothing_is_left_to_do() {
     fs::write(source.join("large"), content).unwrap();
     // Within one second rsync takes two files of one size for equal.
     let later = fs::File::options().write(true).open(source.join("large")).unwrap();
-    later.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(10)).unwrap();
+    later.set_modified(std::time::SystemTime::now() + Duration::from_secs(10)).unwrap();
     let up = json!({"src": format!("{}/", source.display()), "dst": "there:far", "opts": {"archive": true}});
     let stats = yard.sync(up).await;
     assert!(stats["bytes_transferred"].as_u64().unwrap() < 10_000, "{stats}");
@@ -325,4 +353,131 @@ async fn what_makes_no_sense_is_refused_before_anything_is_touched() {
 
 fn uuid_of_nothing() -> &'static str {
     "01890000-0000-7000-8000-000000000000"
+}
+
+#[tokio::test]
+async fn an_rsync_that_breaks_gives_way_to_the_file_service() {
+    let broken = "[ \"$1\" = --version ] && next \"$@\"; echo this is no rsync; exit 1";
+    let Some(yard) = Yard::with_script(broken).await else { return };
+    let source = yard.here("source");
+    yard.make_tree(&source);
+    let far = yard.make_there("far");
+    let src = format!("{}/", source.display());
+    let ask = json!({"src": src, "dst": "there:far", "opts": {"archive": true}});
+    let started = yard.start(ask).await;
+    let id = field(&started, "rsync_id");
+    let stats = yard.ended(&id).await;
+    assert_eq!(
+        (&stats["session_status"], &stats["transport"]),
+        (&json!("completed"), &json!("sftp")),
+        "{stats}"
+    );
+    let stats = yard.call("ssh_rsync_stats", json!({"rsync_id": id})).await;
+    assert!(stats.text.contains("WARN: WIRE_FALLBACK"), "{}", stats.text);
+    assert!(stats.text.contains("this is no rsync"), "{}", stats.text);
+    assert_same(&source, &far);
+
+    let ask = json!({"src": src, "dst": "there:far", "transport": "wire", "opts": {"archive": true}});
+    let refused = yard.call("ssh_rsync", ask).await;
+    assert_eq!(field(&refused, "code"), "RSYNC_PROTOCOL_ERROR", "{}", refused.text);
+    assert!(refused.text.contains("this is no rsync"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn what_the_session_compresses_rsync_does_not() {
+    let telling = "echo \"$*\" >>\"$HOME/told\"; next \"$@\"";
+    let Some(yard) = Yard::with_script(telling).await else { return };
+    let source = yard.here("source");
+    yard.make_tree(&source);
+    let mut plain = login(&yard.stage.server, User::Tester, ClientKey::Ed25519);
+    plain["compress"] = false.into();
+    plain["reuse"] = "force_new".into();
+    let mut compressed = plain.clone();
+    compressed["compress"] = true.into();
+    for (login, folder) in [(plain, "plain"), (compressed, "compressed")] {
+        let connected = yard.stage.client.call("ssh_connect", login).await;
+        assert!(!connected.is_error, "{}", connected.text);
+        assert_eq!(connected.structured["compression_enabled"], folder == "compressed", "{}", connected.text);
+        let far = yard.make_there(folder);
+        let ask = json!({"session_id": field(&connected, "session_id"), "src": format!("{}/", source.display()),
+            "dst": format!("there:{folder}"), "opts": {"archive": true, "compress": true}});
+        let started = yard.stage.client.call("ssh_rsync", ask).await;
+        assert!(!started.is_error, "{}", started.text);
+        let stats = yard.ended(&field(&started, "rsync_id")).await;
+        assert_eq!(stats["session_status"], "completed", "{stats}");
+        assert_same(&source, &far);
+        let told = fs::read_to_string(yard.there.join("told")).unwrap();
+        let server = told.lines().rfind(|line| line.starts_with("--server")).unwrap();
+        let letters =
+            server.split(' ').find(|word| word.starts_with('-') && !word.starts_with("--")).unwrap();
+        let (letters, _capabilities) = letters.split_once('e').unwrap();
+        assert_eq!(letters.contains('z'), folder == "plain", "{server}");
+    }
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+#[tokio::test]
+async fn the_events_of_a_sync_are_pushed_in_both_eras() {
+    for era in Era::BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let Some(rsync) = Rsync::copied_or_skip(folder.path()) else { return };
+        let yard = Yard::set_in(era, rsync.for_sshd(), folder, Some(rsync)).await;
+        let Some(yard) = yard else { return };
+        let far = yard.make_there("far");
+        fs::File::create(far.join("large")).unwrap().set_len(1 << 30).unwrap();
+        let ask = json!({"src": "there:far/", "dst": yard.here("back"), "opts": {"archive": true}});
+        let id = field(&yard.start(ask).await, "rsync_id");
+        let uri = format!("rsync://{id}/progress");
+        let client = &yard.stage.client;
+        match era == Era::MODERN {
+            true => {
+                let filter = json!({"notifications": {"resourceSubscriptions": [uri]}});
+                client.begin("subscriptions/listen", filter).await;
+            }
+            false => _ = client.request("resources/subscribe", json!({"uri": uri})).await.unwrap(),
+        }
+        let told = |notes: &[Value]| {
+            notes.iter().filter(|note| note["method"] == UPDATED && note["params"]["uri"] == uri).count()
+        };
+        let mut heard = 0;
+        let body = loop {
+            heard = client.hear(|notes| Some(told(notes)).filter(|told| *told > heard)).await;
+            let body = yard.body(&id).await;
+            if body["status"] != "running" {
+                break body;
+            }
+        };
+        assert_eq!(body["status"], "completed", "{body}");
+        assert!(heard > 1, "told {heard} times");
+        assert_eq!(fs::metadata(yard.here("back/large")).unwrap().len(), 1 << 30);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_nobody_watches_any_more_ends_if_it_was_told_so() {
+    let Some(yard) = Yard::with_rsync().await else { return };
+    let far = yard.make_there("far");
+    fs::File::create(far.join("large")).unwrap().set_len(3 << 30).unwrap();
+    let back = yard.here("back");
+    let started = yard
+        .start(json!({"src": "there:far/", "dst": back, "release_when_no_subs": true,
+            "opts": {"archive": true, "bwlimit_kbps": 4096}}))
+        .await;
+    let id = field(&started, "rsync_id");
+    let uri = format!("rsync://{id}/progress");
+    let opened = yard.call("sub_open", json!({"uri": uri})).await;
+    assert!(!opened.is_error, "{}", opened.text);
+    while fs::read_dir(&back).map_or(0, Iterator::count) == 0 {
+        yard.body(&id).await;
+    }
+    let closed = yard.call("sub_close", json!({"sub_id": opened.structured["sub_id"]})).await;
+    assert!(!closed.is_error, "{}", closed.text);
+    // Whoever reads watches, so its temporary file is looked at instead.
+    let files = || fs::read_dir(&back).map_or(0, Iterator::count);
+    let is_gone = tokio::task::block_in_place(|| wait_until(Duration::from_secs(30), || files() == 0));
+    assert!(is_gone, "it goes on");
+    let body = yard.body(&id).await;
+    assert_eq!(body["status"], "cancelled", "{body}");
 }

@@ -55,6 +55,8 @@ pub struct Options {
     pub timeout: Option<u32>,
     /// The most KiB a second the server writes.
     pub bwlimit: Option<u32>,
+    /// `-B`: the length of blocks, instead of one that fits the file.
+    pub block_len: Option<u32>,
     /// Files are written in their place.
     pub in_place: Option<InPlace>,
     /// Errors do not keep from deleting.
@@ -295,6 +297,9 @@ impl Options {
             if let Some(value) = value {
                 put_value(words, option, value);
             }
+        }
+        if let Some(len) = self.block_len {
+            words.push(format!("-B{len}").into_bytes());
         }
         if let Some(choice) = self.checksum_choice {
             put_value(words, "--checksum-choice", choice.name());

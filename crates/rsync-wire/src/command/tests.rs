@@ -54,6 +54,7 @@ fn every_option_has_its_word() {
         numeric_ids: true,
         timeout: Some(60),
         bwlimit: Some(100),
+        block_len: Some(1024),
         in_place: Some(InPlace::AppendVerify),
         ignore_errors: true,
         remove_source_files: true,
@@ -62,7 +63,7 @@ fn every_option_has_its_word() {
         ..Options::default()
     };
     let shared = "--numeric-ids --ignore-errors --remove-source-files --safe-links --copy-unsafe-links \
-        --append --append --new-compress --compress-level=-3 --checksum-seed=-1 --timeout=60 --bwlimit=100 \
+        --append --append --new-compress --compress-level=-3 --checksum-seed=-1 --timeout=60 --bwlimit=100 -B1024 \
         --checksum-choice=md5";
     check(&everything, &["a", "b"], &format!("rsync --server --sender -ndmWUcRxze.LsfxCIvu {shared} . a b"));
 

@@ -86,14 +86,13 @@ impl Run {
 
     fn list(&self, source: &Source) -> (Arc<FileList>, Settings) {
         let mut entries = Vec::new();
-        let stop = AtomicBool::new(false);
         let wanted = Wanted {
             options: &self.options,
             algorithm: Algorithm::Md5,
             nanoseconds: true,
             limit: u32::MAX,
             takes: &|_, _| true,
-            stop: &stop,
+            effort: &Effort::default(),
         };
         let scanned = source.scan(&wanted, &mut |found| match found {
             Found::Entry(entry) => {
@@ -110,8 +109,8 @@ impl Run {
 
     fn settings(&self, users: Vec<Id>, groups: Vec<Id>) -> Settings {
         let protected = Box::new(self.protected);
-        let stop = Arc::default();
-        Settings { options: self.options, algorithm: Algorithm::Md5, users, groups, protected, stop }
+        let effort = Arc::default();
+        Settings { options: self.options, algorithm: Algorithm::Md5, users, groups, protected, effort }
     }
 
     /// From `src` to `dst`.

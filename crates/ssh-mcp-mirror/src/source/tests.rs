@@ -37,15 +37,15 @@ fn scan_with(source: &Source, wanted: &Wanted<'_>) -> Result<Listed, ScanError<(
 }
 
 fn scan(source: &Source, options: &Options) -> Listed {
-    scan_with(source, &wanted(options, &|_, _| true, &AtomicBool::new(false))).unwrap()
+    scan_with(source, &wanted(options, &|_, _| true, &Effort::default())).unwrap()
 }
 
 fn wanted<'a>(
     options: &'a Options,
     takes: &'a dyn Fn(&[u8], bool) -> bool,
-    stop: &'a AtomicBool,
+    effort: &'a Effort,
 ) -> Wanted<'a> {
-    Wanted { options, algorithm: Algorithm::Xxh128, nanoseconds: true, limit: 1000, takes, stop }
+    Wanted { options, algorithm: Algorithm::Xxh128, nanoseconds: true, limit: 1000, takes, effort }
 }
 
 fn names(entries: &[Entry]) -> Vec<&str> {
@@ -95,7 +95,7 @@ fn names_are_those_of_the_top() {
     assert!(Source::open(&source.join("nothing"), true).is_err());
     assert!(Source::open(&source.join("a"), true).is_err());
     let missing = Source::open(&source.join("nothing"), false).unwrap();
-    let missing = scan_with(&missing, &wanted(&ALL, &|_, _| true, &AtomicBool::new(false)));
+    let missing = scan_with(&missing, &wanted(&ALL, &|_, _| true, &Effort::default()));
     assert!(matches!(missing, Err(ScanError::Top(_))));
 }
 
@@ -163,8 +163,8 @@ fn entries_say_what_files_are() {
     assert_eq!(plain.kind, Kind::File { checksum: None });
     assert_eq!((scanned.users, scanned.groups), (Vec::new(), Vec::new()));
 
-    let (options, stop) = (ALL, AtomicBool::new(false));
-    let coarse = Wanted { nanoseconds: false, ..wanted(&options, &|_, _| true, &stop) };
+    let (options, effort) = (ALL, Effort::default());
+    let coarse = Wanted { nanoseconds: false, ..wanted(&options, &|_, _| true, &effort) };
     assert_eq!(scan_with(&source, &coarse).unwrap().0[2].mtime, Time { seconds: -5, nanoseconds: 0 });
 }
 
@@ -192,7 +192,7 @@ fn what_is_not_taken_is_not_entered() {
         asked.borrow_mut().push((String::from_utf8(path.to_vec()).unwrap(), is_directory));
         path != b"b" && path != b"z"
     };
-    let (entries, ..) = scan_with(&source, &wanted(&ALL, &takes, &AtomicBool::new(false))).unwrap();
+    let (entries, ..) = scan_with(&source, &wanted(&ALL, &takes, &Effort::default())).unwrap();
     assert_eq!(names(&entries), [".", "a", "d", "link"]);
     let all = [("a", false), ("b", true), ("d", true), ("link", false), ("z", false)];
     assert_eq!(asked.into_inner(), all.map(|(path, is_directory)| (path.to_owned(), is_directory)));
@@ -202,8 +202,8 @@ fn what_is_not_taken_is_not_entered() {
 fn a_scan_ends_early() {
     let top = tree();
     let source = Source::open(&top.path().join("src"), true).unwrap();
-    let stop = AtomicBool::new(false);
-    let all = wanted(&ALL, &|_, _| true, &stop);
+    let effort = Effort::default();
+    let all = wanted(&ALL, &|_, _| true, &effort);
     assert_eq!(scan_with(&source, &Wanted { limit: 9, ..all }).unwrap().0.len(), 9);
     assert!(matches!(scan_with(&source, &Wanted { limit: 8, ..all }), Err(ScanError::TooLarge(8))));
     let mut count = 0;
@@ -214,7 +214,7 @@ fn a_scan_ends_early() {
     assert!(matches!(refused, Err(ScanError::Caller("enough"))));
     assert_eq!(count, 3);
     let stopped = source.scan(&all, &mut |_| {
-        stop.store(true, Ordering::Relaxed);
+        effort.end();
         Ok::<(), ()>(())
     });
     assert!(matches!(stopped, Err(ScanError::Stopped)));
@@ -230,7 +230,7 @@ fn what_is_unread_is_told() {
     let top = tree();
     let at = |name: &str| top.path().join("src").join(name);
     let source = Source::open(&at(""), true).unwrap();
-    let stop = AtomicBool::new(false);
+    let effort = Effort::default();
 
     // A file that goes before its directory is listed to its end.
     let takes = |path: &[u8], _: bool| {
@@ -240,7 +240,7 @@ fn what_is_unread_is_told() {
         }
         true
     };
-    let (entries, unread, scanned) = scan_with(&source, &wanted(&ALL, &takes, &stop)).unwrap();
+    let (entries, unread, scanned) = scan_with(&source, &wanted(&ALL, &takes, &effort)).unwrap();
     assert_eq!(names(&entries), [".", "a", "b", "d", "link", "z", "b/a"]);
     assert_eq!((unread, scanned.errors), (vec![b"b/c".to_vec()], IoErrors::VANISHED));
 
@@ -252,7 +252,7 @@ fn what_is_unread_is_told() {
         }
         true
     };
-    let (entries, unread, scanned) = scan_with(&source, &wanted(&ALL, &takes, &stop)).unwrap();
+    let (entries, unread, scanned) = scan_with(&source, &wanted(&ALL, &takes, &effort)).unwrap();
     assert_eq!(entries[3].kind, Kind::Directory(Content::Listed));
     assert_eq!((unread, scanned.errors), (vec![b"d".to_vec()], IoErrors::GENERAL));
 }
@@ -275,7 +275,7 @@ fn what_may_not_be_read_is_told() {
     assert_eq!(names(&entries), [".", "b", "d", "link", "z"]);
     assert_eq!(unread, [b"a".to_vec(), b"b".to_vec()]);
     let locked = Source::open(&at("b"), true).unwrap();
-    let locked = scan_with(&locked, &wanted(&ALL, &|_, _| true, &AtomicBool::new(false)));
+    let locked = scan_with(&locked, &wanted(&ALL, &|_, _| true, &Effort::default()));
     assert!(matches!(locked, Err(ScanError::Top(_))));
     set_mode(&at("b"), 0o700);
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io::{self, Read},
     pin::pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -98,7 +98,7 @@ impl Source {
                 return Err(missing(error));
             }
         };
-        let links = if run.top.is_some() { Links::Stay } else { Links::Follow };
+        let links = if run.meant.top().is_some() { Links::Stay } else { Links::Follow };
         let there = match far::look(files, &path, links).await {
             Ok(there) => there,
             Err(error) => {
@@ -106,12 +106,12 @@ impl Source {
                 return Err(missing(error));
             }
         };
-        if run.top.is_none() && !there.is_directory() {
+        if run.meant.top().is_none() && !there.is_directory() {
             let detail = format!("{}: it is no directory", String::from_utf8_lossy(&job.remote));
             return Err(broken(BrokenKind::Refused, &detail));
         }
-        let top = run.top.as_deref().unwrap_or(b".");
-        let base = match &run.top {
+        let top = run.meant.top().unwrap_or(b".");
+        let base = match run.meant.top() {
             Some(top) => path.get(..path.len() - top.len() - 1).filter(|above| !above.is_empty()),
             None => Some(path.as_slice()),
         };
@@ -120,7 +120,7 @@ impl Source {
         let is_entered = there.is_directory() && job.options.recursive;
         source.add(run, top.to_vec(), there);
         if is_entered {
-            let mut visit = |path: &[u8], found: &Found| match run.takes(path, found.is_directory()) {
+            let mut visit = |path: &[u8], found: &Found| match run.meant.takes(path, found.is_directory()) {
                 false => Visit::Skip,
                 true if found.is_directory() => Visit::Enter,
                 true => Visit::Take,
@@ -180,9 +180,9 @@ async fn open(run: &Arc<Run>, list: Arc<FileList>, is_complete: bool) -> Result<
         groups: Vec::new(),
         // Once the run is over nothing more is removed.
         protected: Box::new(move |path, is_directory| {
-            protecting.is_over.load(Ordering::Relaxed) || protecting.protects(path, is_directory)
+            protecting.effort.is_over() || protecting.meant.protects(path, is_directory)
         }),
-        stop: run.is_over.clone(),
+        effort: run.effort.clone(),
     };
     if !options.dry_run {
         run.touch();
@@ -215,10 +215,10 @@ impl Down {
         let mut cursor = landing.cursor();
         let mut has_directories = true;
         for (index, entry) in landing.list().active() {
-            if run.is_over.load(Ordering::Relaxed) {
+            if run.effort.is_over() {
                 break;
             }
-            run.beat();
+            run.effort.beat();
             match landing.consider(&mut cursor, index, &entry) {
                 Ok(Step::Needs { .. }) if run.job.options.dry_run => run.skipped(&entry, Skip::DryRun),
                 Ok(Step::Needs { basis, .. }) => {
@@ -246,7 +246,7 @@ impl Down {
         if deletes {
             let dry_run = run.job.options.dry_run;
             faults = landing.delete_extras(&mut cursor, &mut |path| {
-                run.beat();
+                run.effort.beat();
                 run.news.tell(News::Deleted { path, dry_run });
             });
         }
@@ -358,7 +358,7 @@ impl Down {
         loop {
             match pieces.blocking_recv() {
                 Some(Piece::Data(pieces)) => {
-                    self.run.beat();
+                    self.run.effort.beat();
                     pieces.iter().try_for_each(|piece| incoming.write(piece)).map_err(failed)?;
                 }
                 Some(Piece::End) => {

@@ -69,14 +69,6 @@ const PATH_LEN: usize = 4095;
 /// Bytes of all names of a list: who lists them may be hostile.
 const NAMES: u64 = 512 << 20;
 
-/// The last component of a path as a user writes it; none, if it is the login directory or says where to go.
-pub(super) fn own_name(path: &[u8]) -> Option<&[u8]> {
-    match last_name(without_slashes(path)) {
-        b"" | b"." | b".." | b"~" => None,
-        name => Some(name),
-    }
-}
-
 /// The absolute path of what a user wrote.
 pub(super) async fn absolute(files: &dyn RemoteFs, path: &[u8]) -> Result<Vec<u8>, FsError> {
     if path.starts_with(b"/") {
@@ -266,7 +258,7 @@ pub(super) async fn remove(run: &Arc<Run>, base: &[u8], tops: Vec<(Vec<u8>, Foun
         open_up(run, base, &top, &found);
         let mut kept = Vec::new();
         let listing = list(run, base, &top, &mut |path, found| {
-            if run.protects(path, found.is_directory()) {
+            if run.meant.protects(path, found.is_directory()) {
                 kept.push(path.to_vec());
                 return Visit::Skip;
             }

@@ -65,7 +65,7 @@ impl There {
                 return Ok(there);
             }
         }
-        let top = run.top.as_deref().unwrap_or(b".");
+        let top = run.meant.top().unwrap_or(b".");
         if top != b"." {
             let found = look(run, &far_path(&there.base, top), Links::Stay).await?;
             there.found.extend(found.map(|found| (top.to_vec(), found)));

@@ -87,18 +87,18 @@ async fn scan(run: &Arc<Run>) -> Result<Here, Broken> {
         let job = &run.job;
         let refused =
             |cause: io::Error| broken(BrokenKind::Refused, &format!("{}: {cause}", job.local.display()));
-        let source = Source::open(&job.local, job.content).map_err(refused)?;
+        let source = Source::open(&job.local, run.meant.top().is_none()).map_err(refused)?;
         let (mut entries, mut unread, mut devices) = (Vec::new(), Vec::new(), 0);
         let wanted = Wanted {
             options: &job.options,
             algorithm: Algorithm::Xxh128,
             nanoseconds: false,
             limit: job.list_limit,
-            takes: &|path, is_directory| run.takes(path, is_directory),
-            stop: &run.is_over,
+            takes: &|path, is_directory| run.meant.takes(path, is_directory),
+            effort: &run.effort,
         };
         let mut found = |found: Scanned<'_>| {
-            run.beat();
+            run.effort.beat();
             match found {
                 Scanned::Entry(entry) => match entry.kind {
                     Kind::Directory(_) | Kind::File { .. } | Kind::Symlink { .. } => entries.push(entry),
@@ -433,7 +433,7 @@ impl Up {
             let most = left.min(u64::from(self.run.chunk));
             let mut piece = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
             let len = (&mut file).take(most).read_to_end(&mut piece)?;
-            self.run.beat();
+            self.run.effort.beat();
             if len == 0 || to.blocking_send(Ok(piece.into())).is_err() {
                 break;
             }
@@ -473,7 +473,7 @@ impl Up {
                 *path != b"."
                     && list.find(path).is_none()
                     && is_complete(parent(path))
-                    && !run.protects(path, found.is_directory())
+                    && !run.meant.protects(path, found.is_directory())
             })
             .map(|(path, found)| (path.clone(), found.clone()))
             .collect();

@@ -32,12 +32,12 @@ use ssh_mcp_core::port::mirror::{Done, FileFault, News, NewsDesk, Skip};
 use super::{
     Flags, Plan,
     line::{Failure, Finished, Input, Line, Output},
-    plan::{Meant, below},
     upload::{BEAT, READ, is_file, totals},
 };
 use crate::{
     landing::{Basis, Fault, Incoming, Landing, Settings, Step},
     local::Cursor,
+    meant::{Meant, below},
 };
 
 /// Requests that are unanswered at a time.
@@ -85,7 +85,7 @@ fn begin(
     let (mut list, mut is_single) = (ListBuilder::default(), false);
     loop {
         let data = input.next_data(&mut |_| Ok(()))?;
-        if flags.is_stopped() {
+        if flags.effort.is_over() {
             return Err(Failure::Stopped);
         }
         let mut rest = &data[..];
@@ -225,8 +225,8 @@ impl<'a> Download<'a> {
             algorithm: terms.agreed.checksum,
             users: end.users,
             groups: end.groups,
-            protected: Box::new(move |name, is_directory| !meant.takes(name, is_directory)),
-            stop: Arc::clone(&flags.stop),
+            protected: Box::new(move |name, is_directory| meant.protects(name, is_directory)),
+            effort: Arc::clone(&flags.effort),
         };
         let local = &plan.job.local;
         let landing = Landing::open(Arc::clone(&list), settings, local)
@@ -257,7 +257,7 @@ impl<'a> Download<'a> {
             self.requests.close();
             if received.is_err() {
                 // Whoever asks may wait for a server that does not read.
-                self.flags.stop();
+                self.flags.effort.end();
             }
             (asking.join().unwrap_or(Err(Failure::Crashed)), received)
         });
@@ -290,6 +290,7 @@ impl<'a> Download<'a> {
     fn tidy(&self, input: &mut Input) -> Done {
         let mut cursor = self.landing.cursor();
         self.landing.link_followers(&mut cursor, &mut |index, step| {
+            self.flags.effort.beat();
             let Some(entry) = self.list.entry(index).filter(is_file) else { return };
             let (path, size) = (&entry.name, entry.size);
             match step {
@@ -312,7 +313,10 @@ impl<'a> Download<'a> {
             } else if self.is_broken.load(Ordering::Relaxed) {
                 done.delete_skipped = Some("a directory failed".to_owned());
             } else {
-                let told = &mut |path: &[u8]| self.news.tell(News::Deleted { path, dry_run });
+                let told = &mut |path: &[u8]| {
+                    self.flags.effort.beat();
+                    self.news.tell(News::Deleted { path, dry_run });
+                };
                 for fault in self.landing.delete_extras(&mut cursor, told) {
                     self.fail(&fault, false);
                 }
@@ -341,7 +345,8 @@ impl<'a> Download<'a> {
         };
         let mut cursor = self.landing.cursor();
         for (index, entry) in self.wanted() {
-            if self.flags.is_stopped() {
+            self.flags.effort.beat();
+            if self.flags.effort.is_over() {
                 return Err(Failure::Stopped);
             }
             let step = match self.landing.consider(&mut cursor, index, &entry) {
@@ -438,7 +443,7 @@ impl<'a> Download<'a> {
                 }
                 Ok(())
             })?;
-            if self.flags.is_stopped() {
+            if self.flags.effort.is_over() {
                 return Err(Failure::Stopped);
             }
             let mut rest = &data[..];

@@ -13,10 +13,7 @@ use ssh_mcp_core::{
     registry::Direction,
 };
 
-use crate::{
-    filter::{Filter, Rules},
-    landing::PARTIAL,
-};
+use crate::{filter::Rules, landing::PARTIAL, meant::Meant};
 
 /// A job, and how rsync is to do it.
 #[derive(Debug, Clone)]
@@ -45,8 +42,8 @@ impl Plan {
     /// # Errors
     /// A pattern is none.
     pub fn new(mut job: Job) -> Result<Self, Broken> {
-        let filter = Filter::new(&job.include, &job.exclude).map_err(refused)?;
-        let Rules { mut rules, exact } = filter.to_rules(top_of(&job));
+        let meant = Meant::by(&job)?;
+        let Rules { mut rules, exact } = meant.to_rules();
         let mut delete_skipped = None;
         if job.options.delete && job.direction == Direction::Upload && !exact {
             // The server deletes, and cannot be told of everything that stays.
@@ -54,14 +51,9 @@ impl Plan {
             delete_skipped =
                 Some("rsync has no rule for one of the patterns, which may protect something".to_owned());
         }
-        if !job.options.recursive && is_content(&job) {
+        if !job.options.recursive && meant.top().is_none() {
             rules.push(Rule::new(Action::Exclude, "/*"));
         }
-        if job.options.partial {
-            rules.push(Rule::of_partial_dir(PARTIAL));
-        }
-        let top = top_of(&job).map(<[u8]>::to_vec);
-        let meant = Meant { filter, top, leaves_partial: job.options.partial };
         let wanted = job.options;
         let direction = match job.direction {
             Direction::Download => Way::Download,
@@ -75,6 +67,11 @@ impl Plan {
         let bwlimit = match job.direction {
             Direction::Download => job.bwlimit.map(|kib| u32::try_from(kib).unwrap_or(u32::MAX)),
             Direction::Upload => None,
+        };
+        // Who receives cuts the blocks.
+        let block_len = match job.direction {
+            Direction::Download => None,
+            Direction::Upload => job.block_len,
         };
         let options = Options {
             direction,
@@ -90,6 +87,7 @@ impl Plan {
             dry_run: wanted.dry_run,
             compress: wanted.compress,
             bwlimit,
+            block_len,
             ..Options::default()
         };
         Ok(Self {
@@ -122,7 +120,7 @@ impl Plan {
             b"~" => Vec::new(),
             path => path.strip_prefix(b"~/").unwrap_or(path).to_vec(),
         };
-        if self.job.direction == Direction::Download && is_content(&self.job) && !path.ends_with(b"/") {
+        if self.job.direction == Direction::Download && self.meant.top().is_none() && !path.ends_with(b"/") {
             if path.is_empty() {
                 path.push(b'.');
             }
@@ -130,61 +128,6 @@ impl Plan {
         }
         path
     }
-}
-
-/// Which names of a list are meant.
-#[derive(Debug)]
-pub(super) struct Meant {
-    filter: Filter,
-    /// What the root of the tree is called in the list, if it is there by name.
-    top: Option<Vec<u8>>,
-    /// What waits for its next transfer is not.
-    leaves_partial: bool,
-}
-
-impl Meant {
-    pub(super) fn top(&self) -> Option<&[u8]> {
-        self.top.as_deref()
-    }
-
-    /// All of them.
-    pub(super) fn is_everything(&self) -> bool {
-        self.filter.takes_all() && !self.leaves_partial
-    }
-
-    /// Whether a name is, if the directories above it are.
-    pub(super) fn takes(&self, name: &[u8], is_directory: bool) -> bool {
-        let Some(path) = below(name, self.top()) else { return true };
-        let is_partial = || path.rsplit(|byte| *byte == b'/').next() == Some(PARTIAL);
-        !(self.leaves_partial && is_directory && is_partial()) && self.filter.takes(path, is_directory)
-    }
-}
-
-/// A name of the list as a path below the top; none for the top itself.
-pub(super) fn below<'a>(name: &'a [u8], top: Option<&[u8]>) -> Option<&'a [u8]> {
-    match top {
-        None => Some(name).filter(|name| *name != b"."),
-        Some(top) => name.strip_prefix(top)?.strip_prefix(b"/"),
-    }
-}
-
-/// Whether the source stands for its content; so does one whose name says nothing.
-fn is_content(job: &Job) -> bool {
-    job.content || matches!(last(job), b"" | b"." | b".." | b"~")
-}
-
-fn top_of(job: &Job) -> Option<&[u8]> {
-    Some(last(job)).filter(|_| !is_content(job))
-}
-
-/// The last component of the source.
-fn last(job: &Job) -> &[u8] {
-    let path = match job.direction {
-        Direction::Upload => job.local.as_os_str().as_encoded_bytes(),
-        Direction::Download => job.remote.as_slice(),
-    };
-    let path = path.iter().rposition(|byte| *byte != b'/').and_then(|end| path.get(..=end));
-    path.and_then(|path| path.rsplit(|byte| *byte == b'/').next()).unwrap_or_default()
 }
 
 fn refused(detail: String) -> Broken {

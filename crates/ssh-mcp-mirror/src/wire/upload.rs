@@ -1,7 +1,6 @@
 //! Our side of an upload: the list of the source, and its files as the server asks for them.
 
 use std::{
-    cell::RefCell,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     time::{Duration, Instant},
@@ -38,7 +37,7 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 
 /// Runs an upload, on a thread of its own.
 pub(super) fn run(line: Line, plan: &Plan, news: &dyn NewsDesk) -> Result<Finished, Failure> {
-    let source = Source::open(&plan.job.local, plan.job.content)
+    let source = Source::open(&plan.job.local, plan.meant.top().is_none())
         .map_err(|cause| Failure::Refused(format!("{}: {cause}", plan.job.local.display())))?;
     let (agreed, input, output, flags) = line.agree(plan.offer())?;
     let mut upload = Upload {
@@ -106,7 +105,7 @@ impl Upload<'_> {
             nanoseconds: self.terms.agreed.protocol >= Protocol::V31,
             limit: plan.job.list_limit,
             takes: &takes,
-            stop: &flags.stop,
+            effort: &flags.effort,
         };
         let scanned = source.scan(&wanted, &mut |found| {
             match found {
@@ -272,6 +271,7 @@ impl Upload<'_> {
             sender.literal(bytes, &mut self.gathered)?;
             self.output.send_full(&mut self.gathered)?;
             sent.transferred += bytes.len() as u64;
+            self.flags.effort.beat();
             sent.beat(entry, self.news);
         }
     }
@@ -307,6 +307,7 @@ impl Upload<'_> {
             }
             let work = search.work();
             (sent.transferred, sent.skipped) = (work.literal, work.matched);
+            self.flags.effort.beat();
             sent.beat(entry, self.news);
             if bytes.is_empty() {
                 return Ok(Ok(()));
@@ -350,20 +351,19 @@ struct Told<'a> {
     /// Of an entry before this, everything was told.
     next: u32,
     /// What was told of, one bit an entry.
-    bits: RefCell<Vec<u8>>,
+    bits: Vec<u8>,
     skip: Skip,
 }
 
 impl<'a> Told<'a> {
     fn new(list: &'a FileList, by_checksum: bool) -> Self {
         let skip = if by_checksum { Skip::Size } else { Skip::Mtime };
-        Self { list, next: 0, bits: RefCell::new(vec![0; list.len().div_ceil(8)]), skip }
+        Self { list, next: 0, bits: vec![0; list.len().div_ceil(8)], skip }
     }
 
     /// Whether a file was not told of yet; from now on it is.
-    fn take(&self, index: u32) -> bool {
-        let mut bits = self.bits.borrow_mut();
-        let Some(byte) = bits.get_mut((index / 8) as usize) else { return false };
+    fn take(&mut self, index: u32) -> bool {
+        let Some(byte) = self.bits.get_mut((index / 8) as usize) else { return false };
         let bit = 1 << (index % 8);
         let is_first = *byte & bit == 0;
         *byte |= bit;
@@ -371,7 +371,7 @@ impl<'a> Told<'a> {
     }
 
     /// Tells that a file needs nothing.
-    fn skip(&self, index: u32, because: Skip, news: &dyn NewsDesk) {
+    fn skip(&mut self, index: u32, because: Skip, news: &dyn NewsDesk) {
         if self.list.is_file(index)
             && self.list.is_active(index)
             && self.take(index)

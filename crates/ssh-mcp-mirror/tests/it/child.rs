@@ -132,7 +132,7 @@ impl Setup {
             }
         };
         command.arg("-c").arg((self.command)(self.age.applied_to(line))).current_dir(&self.home);
-        command.envs(self.server.environment()).envs(self.variables.iter().cloned());
+        command.envs(self.server.rsync.environment()).envs(self.variables.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         command

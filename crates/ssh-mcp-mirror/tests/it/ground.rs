@@ -272,7 +272,7 @@ fn all_three_rsyncs_serve_the_real_client() {
     let what = if is_root() { What::ALL } else { What { owners: false, ..What::ALL } };
     let shell = scratch.path().join("shell");
     for server in Server::all() {
-        let environment = server.environment().into_iter();
+        let environment = server.rsync.environment().into_iter();
         let environment = environment.map(|(name, value)| format!("{name}='{}' ", value.display()));
         // In place of ssh: the first word is the host.
         let script = format!("shift; {}exec sh -c \"$*\"\n", environment.collect::<String>());
@@ -283,7 +283,7 @@ fn all_three_rsyncs_serve_the_real_client() {
             let near = |path: &Path| format!("{}/", path.display());
             let (from, to) = if is_upload { (near(&tree), far(&there)) } else { (far(&tree), near(&there)) };
             let remote = format!("sh {}", shell.display());
-            let said = client.client().args([options, "-e", &remote, &from, &to]).output().unwrap();
+            let said = client.rsync.client().args([options, "-e", &remote, &from, &to]).output().unwrap();
             assert!(said.status.success(), "{}: {said:?}", server.name);
             assert_same(&snapshot(&tree), &snapshot(&there), what);
         }

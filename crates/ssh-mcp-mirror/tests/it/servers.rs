@@ -1,23 +1,21 @@
 //! The rsyncs that `scripts/test` unpacks, and how a new one plays an old one.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rsync_wire::negotiate::Protocol;
 
 use crate::snapshot::Times;
+use crate::sshd::Rsync;
 
-/// An rsync on this machine.
+/// An rsync on this machine, by its age.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     /// N is the newest there is, D Debian 12's, O Debian 11's.
     pub(crate) name: &'static str,
-    /// The program, if it is none that the shell finds by itself.
-    program: Option<PathBuf>,
+    pub(crate) rsync: Rsync,
 }
 
 impl Server {
@@ -48,41 +46,17 @@ impl Server {
     }
 
     fn find(name: &'static str, variable: &str) -> Option<Self> {
-        let server = Self { name, program: std::env::var_os(variable).map(PathBuf::from) };
-        let said = server.client().arg("--version").output();
-        said.is_ok_and(|said| said.status.success()).then_some(server)
+        Some(Self { name, rsync: Rsync::named_by(variable)? })
     }
 
     /// The same program where every user may run it.
     pub(crate) fn copied_to(&self, folder: &Path) -> Self {
-        let Some(prefix) = self.program.as_ref().and_then(|program| program.ancestors().nth(3)) else {
-            return self.clone();
-        };
-        let copy = folder.join("for-everybody");
-        if !copy.exists() {
-            let copied = Command::new("cp").arg("-r").arg(prefix).arg(&copy).status().unwrap();
-            assert!(copied.success());
-        }
-        Self { name: self.name, program: Some(copy.join("usr/bin/rsync")) }
-    }
-
-    /// Where the program lies, and what it is linked to, for a shell that is to find them.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let Some(program) = &self.program else { return Vec::new() };
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = program.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
-        let prefix = program.ancestors().nth(3).unwrap();
-        let libraries = ["usr/lib", "lib"].map(|folder| fs::read_dir(prefix.join(folder)));
-        let libraries = libraries.into_iter().flatten().flatten().map(|folder| folder.unwrap().path());
-        vec![
-            ("PATH", std::env::join_paths(path).unwrap()),
-            ("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap()),
-        ]
+        Self { name: self.name, rsync: self.rsync.copied_to(folder) }
     }
 
     /// A copy of the script that restricts it to a folder, if it was unpacked with it.
     pub(crate) fn restriction_in(&self, folder: &Path) -> Option<PathBuf> {
-        let program = self.program.as_ref()?;
+        let program = self.rsync.program.as_ref()?;
         let Ok(script) = fs::read_to_string(program.with_file_name("rrsync")) else {
             skip_aloud("there is no rrsync");
             return None;
@@ -92,16 +66,6 @@ impl Server {
         fs::write(&copy, script.replace("/usr/bin/rsync", program.to_str().unwrap())).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         Some(copy)
-    }
-
-    /// The program as the real client.
-    pub(crate) fn client(&self) -> Command {
-        let mut command = match &self.program {
-            Some(program) => Command::new(program),
-            None => Command::new("rsync"),
-        };
-        command.envs(self.environment());
-        command
     }
 }
 

@@ -202,7 +202,7 @@ pub(crate) fn real_client(client: &Server, options: &[&str], from: &Path, to: &P
         path.push("/");
         path
     };
-    let said = client.client().args(options).arg(slash(from)).arg(slash(to)).output().unwrap();
+    let said = client.rsync.client().args(options).arg(slash(from)).arg(slash(to)).output().unwrap();
     assert!(said.status.success(), "{options:?}: {said:?}");
     String::from_utf8(said.stdout).unwrap()
 }

@@ -5,9 +5,8 @@ mod tree;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs,
     future::pending,
-    io::Write as _,
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, PermissionsExt, chown, symlink},
@@ -29,6 +28,7 @@ use ssh_mcp_testkit::files::Shelf;
 use tempfile::TempDir;
 use tokio::{sync::watch, time::Instant};
 
+use crate::{servers::skip_aloud, tree::is_root};
 use far::{Changed, Changes, SftpServer};
 use tree::{assert_same, file, names, pattern, set_mode, set_time, snapshot};
 
@@ -177,18 +177,6 @@ impl NewsDesk for Desk {
         };
         assert!(is_first, "told twice, or too early: {news:?}");
     }
-}
-
-fn skip_aloud(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
-    if let Some(path) = std::env::var_os("SSH_MCP_SKIPS") {
-        let mut skips = OpenOptions::new().append(true).create(true).open(path).unwrap();
-        skips.write_all(format!("ssh_mcp_mirror::walk: {reason}\n").as_bytes()).unwrap();
-    }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 #[tokio::test]

@@ -238,6 +238,18 @@ async fn case_35_whole_files_and_blocks_of_a_given_length() {
             let run = bench.run(&server, "rt").with_job(|job| job.block_len = Some(block_len));
             run.go().await.assert_clean().await;
             bench.assert_mirrored("rt");
+
+            // A byte that differs costs a block.
+            let bench = Bench::new(direction);
+            let mut content = Dice::new(35).bytes(1_000_000);
+            bench.source().file("file", &content);
+            content[500_000] ^= 1;
+            set_time(&bench.target().file("file", &content), 1_000_000_000, 0);
+            settle(bench.source().0);
+            let run = bench.run(&server, "rt").with_job(|job| job.block_len = Some(block_len));
+            let outcome = run.go().await;
+            outcome.assert_clean().await;
+            assert_eq!(outcome.told.completed[&b"file"[..]].0, u64::from(block_len), "{direction:?}");
         }
         // In a download that is ours to say, and we do not.
         if direction == Direction::Upload {

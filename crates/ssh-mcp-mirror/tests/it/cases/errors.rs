@@ -333,9 +333,20 @@ async fn case_52_a_server_that_stops_talking_can_be_left() {
     bench.source().file("a file", Dice::new(52).bytes(1_000_000));
     let before = snapshot(bench.target().0);
     let mut run = bench.run(&server, "rt");
-    // The server freezes itself instead of ending.
-    run.setup.command = Arc::new(|line| format!("kill -STOP $$; {line}"));
-    run.stop = Box::pin(tokio::time::sleep(std::time::Duration::from_millis(200)));
+    // The server freezes itself instead of ending, and says who it is.
+    let told = bench.scratch.path().join("frozen");
+    let who = told.display().to_string();
+    run.setup.command = Arc::new(move |line| format!("echo $$ >'{who}'; kill -STOP $$; {line}"));
+    run.stop = Box::pin(async move {
+        let is_frozen = || {
+            let pid = fs::read_to_string(&told).unwrap_or_default();
+            let facts = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            facts.rsplit(") ").next().is_some_and(|facts| facts.starts_with('T'))
+        };
+        while !is_frozen() {
+            tokio::task::yield_now().await;
+        }
+    });
     let outcome = run.go().await;
     assert_eq!(outcome.broken().await.kind, BrokenKind::Stopped);
     assert_same(&before, &snapshot(bench.target().0), crate::snapshot::What::ALL);

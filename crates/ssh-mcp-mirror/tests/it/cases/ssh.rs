@@ -18,10 +18,7 @@ use crate::tree::{base, settle};
 
 /// An OpenSSH server whose users find an rsync.
 fn sshd_or_skip(rsync: &Server) -> Option<OpenSshd> {
-    let environment = rsync.environment().into_iter();
-    let environment = environment.map(|(name, value)| format!(" {name}={}", value.display()));
-    let environment: String = environment.collect();
-    let extra = if environment.is_empty() { Vec::new() } else { vec![format!("SetEnv{environment}")] };
+    let extra = rsync.rsync.for_sshd();
     OpenSshd::start_or_skip(Options { extra, ..Options::default() })
 }
 

@@ -1,15 +1,16 @@
 //! Servers that do not end, or never begin.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ssh_mcp_core::port::mirror::{Broken, BrokenKind, Done};
+use ssh_mcp_core::port::mirror::{Broken, BrokenKind, Done, News, NewsDesk};
 use ssh_mcp_core::port::ssh::{ChannelEvent, LinkLost};
 use ssh_mcp_mirror::wire::{self, Plan};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
 
 use super::server::{Heard, Script};
-use super::words::{download, frame, good_upload, greeting, list, root};
+use super::words::{download, file, frame, good_upload, greeting, list, root};
 use super::{Desk, Ground};
 
 /// A run in virtual time, which goes on by a minute whenever the server is silent; and how long it took.
@@ -53,6 +54,60 @@ async fn a_server_that_falls_silent_is_given_up_after_ten_minutes() {
         // Whoever waits sleeps.
         assert!(heard.polls() < 100, "{} polls", heard.polls());
     }
+}
+
+/// Holds the thread of a run at each file that needs nothing, until it is let go on.
+struct Gate {
+    arrived: mpsc::Sender<()>,
+    go_on: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl NewsDesk for Gate {
+    fn tell(&self, news: News<'_>) {
+        if let News::Skipped { .. } = news {
+            // Whoever has gone lets everybody pass.
+            _ = self.arrived.blocking_send(());
+            _ = self.go_on.lock().unwrap().recv();
+        }
+    }
+}
+
+/// As with the digests of many files: nothing crosses the line, and yet the run goes on.
+#[tokio::test(start_paused = true)]
+async fn a_silent_line_is_no_silence_while_this_side_works() {
+    const STEP: Duration = Duration::from_secs(400);
+    let ground = Ground::download();
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        ground.here().file(name, "");
+        ground.here().time(name, file(name, 0).mtime, 0);
+    }
+    let listed: Vec<_> = [root()].into_iter().chain(names.map(|name| file(name, 0))).collect();
+    let (channel, heard) = Script::new().send(greeting()).send(list(&listed)).silence().rude().open();
+    let (arrived, mut arrivals) = mpsc::channel(1);
+    let (go_on, gate) = std::sync::mpsc::channel();
+    let gate = Arc::new(Gate { arrived, go_on: Mutex::new(gate) });
+    let run = wire::run(channel, Plan::new(ground.job()).unwrap(), gate, Box::pin(std::future::pending()));
+    tokio::pin!(run);
+    let began = Instant::now();
+    for name in names {
+        tokio::select! {
+            biased;
+            result = &mut run => panic!("given up at {name}: {result:?}"),
+            _ = arrivals.recv() => {}
+        }
+        advance(STEP).await;
+        go_on.send(()).unwrap();
+    }
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = &mut run => break result,
+            () = advance(Duration::from_secs(60)), if !heard.is_closed() => {}
+        }
+    };
+    assert_eq!(result.unwrap_err().detail, "nothing moved for 600 s");
+    assert!(began.elapsed() >= STEP * 4, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

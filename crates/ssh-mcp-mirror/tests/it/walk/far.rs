@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crate::servers::skip_aloud;
 use bytes::{Buf as _, Bytes};
 use ssh_mcp_core::{
     history::Origin,
@@ -51,7 +52,7 @@ impl SftpServer {
         let programs = unpacked.into_iter().chain(installed.map(PathBuf::from));
         let Some(program) = programs.into_iter().find(|program| program.exists()) else {
             assert!(std::env::var_os("CI").is_none(), "in CI there must be an sftp-server");
-            super::skip_aloud("this machine has no sftp-server");
+            skip_aloud("this machine has no sftp-server");
             return None;
         };
         Some(Self { program, home: home.to_owned(), options: Vec::new(), user: None })
