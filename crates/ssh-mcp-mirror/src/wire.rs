@@ -1,16 +1,18 @@
 //! Mirroring by rsync's protocol: a server at the other end of a channel, and our side of the dialogue.
 //!
 //! This file awaits; what it awaits for are bytes. They go through bounded queues to a thread that does the rest, the dialogue
-//! and the files, so hashing and disks hold up no other task. While a send waits for the server, input is taken all the same,
-//! up to 4 MiB; beyond that the channel is not read, and the server waits.
+//! and the files, so hashing and disks hold up no other task. While a send waits for the server, input is taken all the same:
+//! what opens the window for the send comes behind it.
 //!
 //! | File | Holds |
 //! | --- | --- |
 //! | `plan` | a job as options of rsync |
+//! | `backlog` | what has come and waits for the thread |
 //! | `line` | the stream as the thread sees it: handshake, data, messages |
 //! | `upload`, `download` | our side of the dialogue |
 //! | `words` | what the server wrote to its standard error, and what that says of single files |
 
+mod backlog;
 mod download;
 mod line;
 mod plan;
@@ -18,7 +20,6 @@ mod upload;
 mod words;
 
 use std::{
-    collections::VecDeque,
     future::{pending, poll_fn},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -48,20 +49,15 @@ use tokio::{
 pub use plan::Plan;
 
 use crate::effort::Effort;
+use backlog::Backlog;
 use line::{Failure, Finished, Line};
 use words::Words;
 
 /// Pieces of output that wait to be sent, each of up to [`line::PIECE`] bytes.
 const OUTBOX_PIECES: usize = 8;
 
-/// Pieces of input the thread has not taken; together with those that wait before it, [`INBOX`].
-const INBOX_PIECES: usize = 16;
-
-/// Bytes of input that wait before the channel is read no further.
-const INBOX: usize = 4 << 20;
-
-/// In how many parts: a server may send one for each byte.
-const INBOX_PARTS: usize = 4096;
+/// Pieces of input that are given to the thread before it takes them.
+const INBOX_PIECES: usize = 8;
 
 /// Nothing moves for so long: the run is given up. A server is silent while it hashes or scans, so this is long.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -94,6 +90,7 @@ pub async fn run(
         Direction::Download => None,
     };
     let line = Line::new(from_server, to_server, rate, flags.clone());
+    let backlog = Backlog::new(plan.job.direction);
     let worker = {
         let news = Arc::clone(&news);
         tokio::task::spawn_blocking(move || match plan.job.direction {
@@ -104,8 +101,7 @@ pub async fn run(
     let mut pump = Pump {
         events,
         control,
-        inbox: VecDeque::new(),
-        inbox_len: 0,
+        backlog,
         input: Some(input),
         output: Some(output),
         rate,
@@ -152,8 +148,7 @@ type Outcome = Result<Finished, Failure>;
 struct Pump {
     events: Box<dyn ChannelEvents>,
     control: Arc<dyn ChannelControl>,
-    inbox: VecDeque<Bytes>,
-    inbox_len: usize,
+    backlog: Backlog,
     /// Gone when the server sends no more, or nobody takes it.
     input: Option<mpsc::Sender<Bytes>>,
     /// Gone when the thread has nothing more to say.
@@ -177,10 +172,10 @@ enum Exit {
 /// What the pump wakes for.
 enum Happened {
     Event(ChannelEvent),
-    /// A piece of input was taken; or nobody takes any.
-    Given {
-        is_taken: bool,
-    },
+    /// The thread takes a piece of input.
+    Wanted,
+    /// The thread takes no more.
+    Unwanted,
     /// Output; none is the end of it.
     Piece(Option<Bytes>),
     Sent(Result<(), ChannelGone>),
@@ -224,23 +219,25 @@ impl Pump {
                     None => pending().await,
                 }
             };
-            let given = async {
-                match (&self.input, self.inbox.front()) {
-                    // A send that is given up sends nothing, and the piece is still here.
-                    (Some(input), Some(piece)) => input.send(piece.clone()).await.is_ok(),
-                    (Some(input), None) => {
+            let wanted = async {
+                match &self.input {
+                    Some(input) if !self.backlog.is_empty() => match input.reserve().await {
+                        Ok(_) => Happened::Wanted,
+                        Err(_) => Happened::Unwanted,
+                    },
+                    Some(input) => {
                         input.closed().await;
-                        false
+                        Happened::Unwanted
                     }
-                    (None, _) => pending().await,
+                    None => pending().await,
                 }
             };
             let silent = moved.0 + SILENCE;
             let wake = until.map_or(silent, |until: Instant| until.min(silent));
-            let is_open = self.ending.is_none() && self.inbox_len < INBOX && self.inbox.len() < INBOX_PARTS;
+            let is_open = self.ending.is_none() && self.backlog.has_room();
             let happened = tokio::select! {
                 event = poll_fn(|cx| self.events.poll_event(cx)), if is_open => Happened::Event(event),
-                is_given = given => Happened::Given { is_taken: is_given },
+                wanted = wanted => wanted,
                 piece = next_piece => Happened::Piece(piece),
                 sent = sent => Happened::Sent(sent),
                 result = &mut worker, if outcome.is_none() => {
@@ -254,12 +251,13 @@ impl Pump {
                     moved = self.now();
                     self.on_event(event);
                 }
-                Happened::Given { is_taken: true } => {
-                    if let Some(piece) = self.inbox.pop_front() {
-                        self.inbox_len -= piece.len();
+                Happened::Wanted => {
+                    // There is room, and nobody else sends.
+                    if let (Some(input), Some(piece)) = (&self.input, self.backlog.pop()) {
+                        _ = input.try_send(piece);
                     }
                 }
-                Happened::Given { is_taken: false } => {
+                Happened::Unwanted => {
                     self.drop_input();
                     // A thread that has failed waits for nothing that is sent.
                     if self.flags.effort.is_over() {
@@ -292,7 +290,7 @@ impl Pump {
                 Happened::Nothing => {}
             }
             // The server sends no more: the thread learns that when it has taken the rest.
-            if self.ending.is_some() && self.inbox.is_empty() {
+            if self.ending.is_some() && self.backlog.is_empty() {
                 self.input = None;
             }
             if outcome.is_some() && self.output.is_none() && sending.is_none() && !is_finished {
@@ -323,9 +321,8 @@ impl Pump {
     fn on_event(&mut self, event: ChannelEvent) {
         match event {
             ChannelEvent::Data(Origin::Stdout, bytes) => {
-                if self.input.is_some() && !bytes.is_empty() {
-                    self.inbox_len += bytes.len();
-                    self.inbox.push_back(bytes);
+                if self.input.is_some() {
+                    self.backlog.push(bytes);
                 }
             }
             ChannelEvent::Data(Origin::Stderr, bytes) => self.flags.words().add(&bytes),
@@ -340,8 +337,7 @@ impl Pump {
 
     fn drop_input(&mut self) {
         self.input = None;
-        self.inbox.clear();
-        self.inbox_len = 0;
+        self.backlog.clear();
     }
 
     /// Takes everything from the thread and the server, and waits for the thread to have tidied up.

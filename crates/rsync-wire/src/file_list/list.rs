@@ -1,8 +1,8 @@
-//! A whole list, packed: a file of a large tree takes forty bytes and its name without its directory.
+//! A whole list, packed: a file of a large tree takes 34 bytes and its name without its directory.
 
 use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::sort::{Path, compare};
 use super::{Content, Entry, Kind, Link, Time};
@@ -13,11 +13,10 @@ use super::{Content, Entry, Kind, Link, Time};
 /// packed, and unpacked one at a time.
 #[derive(Debug)]
 pub struct FileList {
+    /// In the order of their indexes.
     entries: Packed,
-    /// The place in the order of transmission of each entry by its index.
-    order: Vec<u32>,
-    /// The same the other way round.
-    indexes: Vec<u32>,
+    /// The index of each entry by its place in the order of transmission, once somebody has asked for one.
+    indexes: OnceLock<Vec<u32>>,
     /// The entries that are not active, in order.
     inactive: Vec<u32>,
 }
@@ -36,16 +35,16 @@ pub enum TreeError {
     /// An entry is in a directory that is not in the list, or is no directory there.
     #[error("entry {0} of the file list is in no directory of the list")]
     Orphan(u32),
-    /// There are 2^31 entries, or their names have 4 GiB.
+    /// There are 2^31 entries, their names have 4 GiB, or one has 64 KiB.
     #[error("file list that is too long")]
     TooLong,
 }
 
-/// Entries in the order of transmission.
+/// Entries, at first in the order of transmission.
 #[derive(Debug, Default)]
 struct Packed {
     entries: Vec<PackedEntry>,
-    /// The names of all entries one behind the other, without their directories.
+    /// The names of all entries in the order of transmission, without their directories, each behind its length.
     names: Vec<u8>,
     /// The paths of all directories that entries are in.
     directories: Vec<Box<[u8]>>,
@@ -57,18 +56,18 @@ struct PackedEntry {
     size: u64,
     seconds: i64,
     nanoseconds: u32,
-    /// Where its name begins; it ends where the next one begins.
+    /// Where its name is. Names rise in the order of transmission.
     name: u32,
     /// Which directory it is in; the top is none.
     directory: u32,
     detail: u32,
-    permissions: u16,
 }
 
 /// What most entries have in common with others.
 #[derive(Debug)]
 struct Detail {
     kind: Kind,
+    permissions: u16,
     atime: Option<i64>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -80,6 +79,7 @@ struct Detail {
 struct Plain {
     /// A directory, by what is said about its content, or a file.
     content: Option<Content>,
+    permissions: u16,
     uid: Option<u32>,
     gid: Option<u32>,
 }
@@ -108,8 +108,9 @@ impl ListBuilder {
             name: begin,
             directory,
             detail: self.detail(entry)?,
-            permissions: entry.permissions,
         };
+        let length = u16::try_from(name.len()).map_err(full)?;
+        self.entries.names.extend_from_slice(&length.to_le_bytes());
         self.entries.names.extend_from_slice(name);
         self.entries.entries.push(packed);
         Ok(())
@@ -118,18 +119,16 @@ impl ListBuilder {
     /// Orders what was gathered.
     #[must_use]
     pub fn build(self) -> FileList {
-        let mut entries = self.entries;
-        entries.entries.shrink_to_fit();
-        entries.names.shrink_to_fit();
-        let mut order: Vec<u32> = (0..entries.entries.len() as u32).collect();
-        order.sort_by(|&a, &b| entries.compare(a, b));
-        let mut indexes = vec![0; order.len()];
-        for (index, &place) in (0..).zip(&order) {
-            if let Some(to) = indexes.get_mut(place as usize) {
-                *to = index;
-            }
-        }
-        let mut list = FileList { entries, order, indexes, inactive: Vec::new() };
+        let mut packed = self.entries;
+        packed.names.shrink_to_fit();
+        let mut entries = std::mem::take(&mut packed.entries);
+        entries.shrink_to_fit();
+        entries.sort_unstable_by(|a, b| match (packed.path(a), packed.path(b)) {
+            (Some(one), Some(other)) => compare(&one, &other).then(a.name.cmp(&b.name)),
+            (one, other) => one.is_some().cmp(&other.is_some()),
+        });
+        packed.entries = entries;
+        let mut list = FileList { entries: packed, indexes: OnceLock::new(), inactive: Vec::new() };
         list.inactive = list.find_inactive();
         list
     }
@@ -151,7 +150,7 @@ impl ListBuilder {
     }
 
     fn detail(&mut self, entry: &Entry) -> Result<u32, TreeError> {
-        let Entry { ref kind, atime, uid, gid, link, .. } = *entry;
+        let Entry { ref kind, permissions, atime, uid, gid, link, .. } = *entry;
         let content = match kind {
             Kind::Directory(content) => Some(Some(*content)),
             Kind::File { checksum: None } => Some(None),
@@ -163,12 +162,12 @@ impl ListBuilder {
             | Kind::Socket => None,
         };
         let plain = content.filter(|_| atime.is_none() && link == Link::Single);
-        let plain = plain.map(|content| Plain { content, uid, gid });
+        let plain = plain.map(|content| Plain { content, permissions, uid, gid });
         if let Some(&known) = plain.as_ref().and_then(|plain| self.plain.get(plain)) {
             return Ok(known);
         }
         let number = u32::try_from(self.entries.details.len()).map_err(|_| TreeError::TooLong)?;
-        self.entries.details.push(Detail { kind: kind.clone(), atime, uid, gid, link });
+        self.entries.details.push(Detail { kind: kind.clone(), permissions, atime, uid, gid, link });
         if let Some(plain) = plain {
             self.plain.insert(plain, number);
         }
@@ -190,26 +189,25 @@ impl FileList {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.entries.entries.len()
     }
 
     /// There is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
     /// The entry of an index, active or not.
     #[must_use]
     pub fn entry(&self, index: u32) -> Option<Entry> {
-        self.entries.unpack(*self.order.get(index as usize)?)
+        self.entries.unpack(self.packed(index)?)
     }
 
     /// The entry of an index is a regular file.
     #[must_use]
     pub fn is_file(&self, index: u32) -> bool {
-        let place = self.order.get(index as usize);
-        let detail = place.and_then(|&place| self.entries.detail(place));
+        let detail = self.packed(index).and_then(|entry| self.entries.detail(entry));
         detail.is_some_and(|detail| matches!(detail.kind, Kind::File { .. }))
     }
 
@@ -235,7 +233,12 @@ impl FileList {
     /// The index of the entry that was transmitted at this place, by which hard links name their leader.
     #[must_use]
     pub fn index_of_sent(&self, place: u32) -> Option<u32> {
-        self.indexes.get(place as usize).copied()
+        let indexes = self.indexes.get_or_init(|| {
+            let mut indexes: Vec<u32> = (0..self.len() as u32).collect();
+            indexes.sort_unstable_by_key(|&index| self.packed(index).map(|entry| entry.name));
+            indexes
+        });
+        indexes.get(place as usize).copied()
     }
 
     /// Finds out whether every entry below another is in a directory of the list.
@@ -245,36 +248,39 @@ impl FileList {
     pub fn check_tree(&self) -> Result<(), TreeError> {
         let is_there = |path: &[u8]| self.index_of(&Path::of(path, true)).is_some();
         let known: Vec<bool> = self.entries.directories.iter().map(|path| is_there(path)).collect();
-        for (index, &place) in (0..).zip(&self.order) {
-            let directory = self.entries.entries.get(place as usize).map_or(TOP, |entry| entry.directory);
-            if known.get(directory as usize) == Some(&false) {
-                return Err(TreeError::Orphan(index));
-            }
+        let is_orphan = |entry: &PackedEntry| known.get(entry.directory as usize) == Some(&false);
+        match self.entries.entries.iter().position(is_orphan) {
+            Some(index) => Err(TreeError::Orphan(index as u32)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn packed(&self, index: u32) -> Option<&PackedEntry> {
+        self.entries.entries.get(index as usize)
     }
 
     /// The first entry at a path.
     fn index_of(&self, path: &Path<'_>) -> Option<u32> {
-        let place =
-            |&place: &u32| self.entries.path(place).is_some_and(|other| compare(&other, path).is_lt());
-        let index = self.order.partition_point(place);
-        let found = self.order.get(index).and_then(|&place| self.entries.path(place));
+        let is_before =
+            |entry: &PackedEntry| self.entries.path(entry).is_some_and(|other| compare(&other, path).is_lt());
+        let index = self.entries.entries.partition_point(is_before);
+        let found = self.entries.entries.get(index).and_then(|entry| self.entries.path(entry));
         found.is_some_and(|found| compare(&found, path).is_eq()).then_some(index as u32)
     }
 
     fn find_inactive(&self) -> Vec<u32> {
         let mut inactive = Vec::new();
-        let mut before = None;
-        for (index, &place) in (0..).zip(&self.order) {
-            if before.is_some_and(|before| self.entries.compare(before, place).is_eq()) {
+        let mut before: Option<Path<'_>> = None;
+        for (index, entry) in (0..).zip(&self.entries.entries) {
+            let Some(path) = self.entries.path(entry) else { continue };
+            if before.is_some_and(|before| compare(&before, &path).is_eq()) {
                 inactive.push(index);
             }
             // A directory's name may also be that of something else, which stands elsewhere.
-            let path = self.entries.path(place).filter(|path| path.is_directory);
-            let other = path.and_then(|path| self.index_of(&Path { is_directory: false, ..path }));
-            inactive.extend(other);
-            before = Some(place);
+            if path.is_directory {
+                inactive.extend(self.index_of(&Path { is_directory: false, ..path }));
+            }
+            before = Some(path);
         }
         inactive.sort_unstable();
         inactive.dedup();
@@ -283,10 +289,9 @@ impl FileList {
 }
 
 impl Packed {
-    fn name(&self, place: u32) -> Option<&[u8]> {
-        let begin = self.entries.get(place as usize)?.name as usize;
-        let end = self.entries.get(place as usize + 1).map_or(self.names.len(), |next| next.name as usize);
-        self.names.get(begin..end)
+    fn name(&self, entry: &PackedEntry) -> Option<&[u8]> {
+        let (length, names) = self.names.get(entry.name as usize..)?.split_first_chunk()?;
+        names.get(..u16::from_le_bytes(*length).into())
     }
 
     /// The path of a directory; that of the top is empty.
@@ -294,40 +299,32 @@ impl Packed {
         self.directories.get(number as usize).map_or(&[], |path| path)
     }
 
-    fn detail(&self, place: u32) -> Option<&Detail> {
-        self.details.get(self.entries.get(place as usize)?.detail as usize)
+    fn detail(&self, entry: &PackedEntry) -> Option<&Detail> {
+        self.details.get(entry.detail as usize)
     }
 
-    fn path(&self, place: u32) -> Option<Path<'_>> {
+    fn path(&self, entry: &PackedEntry) -> Option<Path<'_>> {
         Some(Path {
-            directory: self.directory(self.entries.get(place as usize)?.directory),
-            name: self.name(place)?,
-            is_directory: matches!(self.detail(place)?.kind, Kind::Directory(_)),
+            directory: self.directory(entry.directory),
+            name: self.name(entry)?,
+            is_directory: matches!(self.detail(entry)?.kind, Kind::Directory(_)),
         })
     }
 
-    fn compare(&self, a: u32, b: u32) -> Ordering {
-        match (self.path(a), self.path(b)) {
-            (Some(a), Some(b)) => compare(&a, &b),
-            (a, b) => a.is_some().cmp(&b.is_some()),
-        }
-    }
-
-    fn unpack(&self, place: u32) -> Option<Entry> {
-        let packed = *self.entries.get(place as usize)?;
-        let (directory, name) = (self.directory(packed.directory), self.name(place)?);
+    fn unpack(&self, entry: &PackedEntry) -> Option<Entry> {
+        let (directory, name) = (self.directory(entry.directory), self.name(entry)?);
         let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
         path.extend_from_slice(directory);
         if !directory.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let &Detail { ref kind, atime, uid, gid, link } = self.detail(place)?;
+        let &Detail { ref kind, permissions, atime, uid, gid, link } = self.detail(entry)?;
         Some(Entry {
             name: path,
-            size: packed.size,
-            mtime: Time { seconds: packed.seconds, nanoseconds: packed.nanoseconds },
-            permissions: packed.permissions,
+            size: entry.size,
+            mtime: Time { seconds: entry.seconds, nanoseconds: entry.nanoseconds },
+            permissions,
             kind: kind.clone(),
             atime,
             uid,

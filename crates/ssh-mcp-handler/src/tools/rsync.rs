@@ -55,7 +55,8 @@ pub(crate) fn events(engine: &Engine, rsync: &Rsync, from: u64, max: usize) -> E
     Events { shown, start: window.start, next, gap: window.gap, more }
 }
 
-fn event(engine: &Engine, number: u64, logged: &Logged) -> Value {
+/// An event as JSON.
+pub(crate) fn event(engine: &Engine, number: u64, logged: &Logged) -> Value {
     // Every event has named fields, so there is an object to add to.
     let mut event = serde_json::to_value(&logged.event).unwrap_or_else(|_| json!({}));
     if let Some(fields) = event.as_object_mut() {

@@ -287,7 +287,7 @@ impl WaitArgs {
 
     /// Takes what is new of every item and shows it within the budget.
     async fn claim(&self, cx: &Cx, items: &[Item], over: WaitOver, budget: usize) -> Vec<ItemBody> {
-        let claims: Vec<Claim> = items.iter().map(|item| item.claim(cx)).collect();
+        let claims: Vec<Claim> = items.iter().map(|item| item.claim(cx, budget)).collect();
         let shares = shares(budget, claims.iter().map(Claim::size));
         let mut bodies = Vec::new();
         for ((at, item), (claim, share)) in items.iter().enumerate().zip(claims.iter().zip(shares)) {

@@ -1,4 +1,4 @@
-//! Cases that are about SSH itself, 1, 9, 47 and 72, with a real OpenSSH server.
+//! Cases that are about SSH itself, 1, 9, 47 and 72, with a real OpenSSH server; and what only a connection does.
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use ssh_mcp_testkit::host::defaults;
 use crate::bench::{Bench, Run, Told};
 use crate::servers::Server;
 use crate::sshd::{ClientKey, OpenSshd, Options, User};
-use crate::tree::{base, settle};
+use crate::tree::{Dice, base, settle};
 
 /// An OpenSSH server whose users find an rsync.
 fn sshd_or_skip(rsync: &Server) -> Option<OpenSshd> {
@@ -92,4 +92,28 @@ async fn case_47_over_ssh() {
         assert_eq!((broken.kind, broken.touched), (BrokenKind::Protocol, false), "{broken}");
         assert!(broken.detail.contains(words), "{broken}");
     }
+}
+
+/// On a connection what opens the window for our data comes behind what the server sends: while it asks for more than fits
+/// into every buffer between, it has to be read.
+#[tokio::test]
+async fn a_server_asks_far_ahead_over_ssh() {
+    const FILES: u64 = 24;
+    const LENGTH: usize = 2 << 20;
+    /// So much is asked for each file: a sum of six bytes for sixteen.
+    const BLOCK: u32 = 16;
+    let Some(server) = Server::newest_or_skip() else { return };
+    let Some(sshd) = sshd_or_skip(&server) else { return };
+    let link = link(&sshd).await;
+    let bench = Bench::new(Direction::Upload);
+    let mut dice = Dice::new(1);
+    for file in 0..FILES {
+        bench.source().file(format!("file-{file}"), dice.bytes(LENGTH));
+        bench.target().file(format!("file-{file}"), dice.bytes(LENGTH));
+        bench.target().time(format!("file-{file}"), 1_000_000_000, 0);
+    }
+    let run = bench.run(&server, "rt").with_job(|job| job.block_len = Some(BLOCK));
+    let synced = tokio::time::timeout(Duration::from_secs(100), succeeds(&*link, run));
+    synced.await.expect("neither side waits for the other");
+    bench.assert_mirrored("rt");
 }

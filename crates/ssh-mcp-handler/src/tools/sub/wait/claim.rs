@@ -17,12 +17,12 @@ use super::{From, Item, ItemBody};
 use crate::{cx::Cx, resources, tools::rsync};
 
 impl Item {
-    /// Takes everything new; what is taken here nobody else gets.
-    pub(super) fn claim(&self, cx: &Cx) -> Claim {
+    /// Takes everything new; what is taken here nobody else gets. No more than `budget` bytes of it will be shown.
+    pub(super) fn claim(&self, cx: &Cx, budget: usize) -> Claim {
         let source = self.source();
         let resource = source.resource();
         if let Source::Rsync(sync) = source {
-            return self.claim_events(cx, sync);
+            return self.claim_events(cx, sync, budget);
         }
         let History::Bytes(bytes) = source.history() else {
             let seq = source.history().mark().seq;
@@ -70,7 +70,7 @@ impl Item {
     }
 
     /// The events of a sync from where this caller stands to the newest.
-    fn claim_events(&self, cx: &Cx, sync: &Rsync) -> Claim {
+    fn claim_events(&self, cx: &Cx, sync: &Rsync, budget: usize) -> Claim {
         let (status, end) = (sync.status(), sync.course.log.mark().end);
         let window = |at: u64| (at, end);
         let (from, next) = match (self.from, &cx.push) {
@@ -83,10 +83,21 @@ impl Item {
             }
             (From::Lane | From::Auto, _) => self.through_lane(cx, window),
         };
-        let mut events = rsync::events(&cx.engine, sync, from, usize::MAX);
-        events.shown.retain(|event| event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq < next));
+        let window = sync.course.log.read(from, usize::MAX);
+        let (mut newest, mut size, mut count) = (Vec::new(), 0, 0);
+        for (number, logged) in window.events.iter().rev().filter(|(number, _)| *number < next) {
+            let event = rsync::event(&cx.engine, *number, logged);
+            size += event_size(&event);
+            count += 1;
+            if size <= budget || count == 1 {
+                newest.push(event);
+            }
+        }
+        newest.reverse();
+        let first = window.events.first().map_or(next, |(number, _)| *number);
         // From 0 means from the oldest held, of which nothing is missing.
-        Claim::Events { status, events: events.shown, next, gap: if from == 0 { 0 } else { events.gap } }
+        let gap = if from == 0 { 0 } else { window.gap };
+        Claim::Events { status, newest, size, count, first, next, gap }
     }
 
     fn through_lane(&self, cx: &Cx, window: impl Fn(u64) -> (u64, u64)) -> (u64, u64) {
@@ -124,8 +135,8 @@ pub(super) enum Claim {
     Span { start: u64, end: u64, gap: u64 },
     /// What the filter of a lane let through.
     Ranges(Ranges),
-    /// Events of a log, the oldest first.
-    Events { status: Status, events: Vec<Value>, next: u64, gap: u64 },
+    /// Events of a log: so many, from a number on, of so many bytes, and the newest of them, the oldest first.
+    Events { status: Status, newest: Vec<Value>, size: usize, count: usize, first: u64, next: u64, gap: u64 },
     /// A state, and whether it is another one.
     State { changed: bool, seq: u64 },
 }
@@ -137,7 +148,7 @@ impl Claim {
                 usize::try_from(end.saturating_sub(*start)).unwrap_or(usize::MAX)
             }
             Self::Ranges(ranges) => ranges.window.bytes.len(),
-            Self::Events { events, .. } => events.iter().map(event_size).sum(),
+            Self::Events { size, .. } => *size,
             Self::State { .. } => 0,
         }
     }
@@ -156,11 +167,11 @@ impl Claim {
                     body.total = body.bytes;
                 }
             }
-            Self::Events { status, events, next, gap } => {
+            Self::Events { status, newest, count, first, next, gap, .. } => {
                 body.cursor = *next;
                 body.gap_bytes = (*gap > 0).then_some(*gap);
                 let Source::Rsync(sync) = item.source() else { return };
-                if events.is_empty() && !item.has_ended() {
+                if newest.is_empty() && !item.has_ended() {
                     return;
                 }
                 // The newest matter most; the last one is shown whatever it takes.
@@ -171,11 +182,11 @@ impl Claim {
                     left = left.saturating_sub(size);
                     fits
                 };
-                let shown = events.iter().rev().take_while(fits).count().max(1).min(events.len());
-                let (old, new) = events.split_at(events.len() - shown);
-                let mut delta = rsync::body(sync, *status, new.to_vec());
-                if let (Some(first), Some(fields)) = (old.first(), delta.as_object_mut()) {
-                    let left_out = json!({ "events": old.len(), "cursor": first.get("seq") });
+                let shown = newest.iter().rev().take_while(fits).count().max(1).min(newest.len());
+                let events = newest.get(newest.len() - shown..).unwrap_or_default().to_vec();
+                let mut delta = rsync::body(sync, *status, events);
+                if let (true, Some(fields)) = (*count > shown, delta.as_object_mut()) {
+                    let left_out = json!({ "events": count - shown, "cursor": first });
                     fields.insert("left_out".to_owned(), left_out);
                 }
                 body.delta = delta.to_string();
