@@ -56,6 +56,14 @@ impl Sides {
         Self { folder, source, target }
     }
 
+    /// The lines, in order, that the real client says.
+    pub(crate) fn said_by(&self, client: &Server, options: &[&str]) -> Vec<String> {
+        let said = real_client(client, options, &self.source, &self.target);
+        let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// What the real client makes of copies of both, in the target.
     pub(crate) fn reference(&self, client: &Server, options: &[&str]) -> Contents {
         let copy = self.folder.path().join("reference");

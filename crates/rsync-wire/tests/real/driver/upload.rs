@@ -46,6 +46,8 @@ pub(crate) struct Sent {
     pub(crate) list: FileList,
     /// The indexes of the files that were asked for, each with how many phases had ended.
     pub(crate) asked: Vec<(u8, u32)>,
+    /// All that was said of entries.
+    pub(crate) items: Vec<(u32, ItemFlags)>,
     /// Bytes that were sent, and that were there.
     pub(crate) literal: u64,
     pub(crate) matched: u64,
@@ -88,7 +90,7 @@ impl<'a> Upload<'a> {
 
         let list = FileList::new(&self.entries).unwrap();
         let mut sender = Sender::new(session.terms(), &list, None).unwrap();
-        let (mut asked, mut phase, mut work) = (Vec::new(), 0, (0, 0));
+        let (mut asked, mut items, mut phase, mut work) = (Vec::new(), Vec::new(), 0, (0, 0));
         while !sender.is_finished() {
             let data = session.read_more();
             let mut input = &data[..];
@@ -96,6 +98,7 @@ impl<'a> Upload<'a> {
                 match ask {
                     Ask::File(request) => {
                         let index = request.index;
+                        items.push((index, request.record.flags));
                         let name = list.entry(index).unwrap().name;
                         let answer = (self.answer)(std::str::from_utf8(&name).unwrap());
                         let content = fs::read(place(&self.root, &name)).unwrap();
@@ -103,18 +106,21 @@ impl<'a> Upload<'a> {
                         work = (work.0 + done.0, work.1 + done.1);
                         asked.push((phase, index));
                     }
-                    // In a dry run.
-                    Ask::Item { index, record } if record.flags.contains(ItemFlags::TRANSFER) => {
-                        asked.push((phase, index));
+                    Ask::Item { index, record } => {
+                        items.push((index, record.flags));
+                        if record.flags.contains(ItemFlags::TRANSFER) {
+                            // In a dry run.
+                            asked.push((phase, index));
+                        }
                     }
-                    Ask::Item { .. } | Ask::Finished => {}
+                    Ask::Finished => {}
                     Ask::PhaseEnded(ended) => phase = ended,
                 }
             }
             assert!(input.is_empty(), "something follows the end");
         }
         let (literal, matched) = work;
-        Sent { ended: session.end(), list, asked, literal, matched }
+        Sent { ended: session.end(), list, asked, items, literal, matched }
     }
 }
 
