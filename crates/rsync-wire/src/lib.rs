@@ -22,9 +22,9 @@
 //!
 //! | | Upload: the client sends | Download: the client receives |
 //! | --- | --- | --- |
-//! | 1 | [`Options::to_shell`] is the command that starts the server | the same |
+//! | 1 | [`Options::to_shell`] is the command that starts the server; or [`Options::to_secluded`], of which a part is written first | the same |
 //! | 2 | [`Handshake`], with [`Options::to_offer`]; from here on [`Multiplexer`] writes and [`Demultiplexer`] reads | the same |
-//! | 3 | [`put_filter_list`], if [`Options::is_filter_list_sent`] | [`put_filter_list`] |
+//! | 3 | [`put_filter_list`], if [`Options::is_filter_list_sent`] | [`put_filter_list`]; [`put_names`], if [`Options::files_from`] |
 //! | 4 | [`ListEncoder`] for each entry as it is found, then its end | [`ListDecoder`] to its end; an empty list ends the run |
 //! | 5 | [`FileList`] of the same entries gives the indexes | [`FileList`], [`check_tree`] |
 //! | 6 | [`Sender::next_ask`] until [`Ask::Finished`] | [`Generator::request`] for each file that differs, with the sums of [`SumWriter`]; [`end_phase`] |
@@ -162,7 +162,7 @@
 //! - It reads and writes no file and no channel, starts nothing, knows no clock and no thread. Callers give bytes and take bytes.
 //! - It is no server, and no daemon's client (`rsync://`).
 //! - Incremental recursion is not offered: a list is one list. Servers do without it.
-//! - ACLs, extended attributes, times of creation, `--files-from`, secluded arguments and charset conversion are left out.
+//! - ACLs, extended attributes, times of creation and charset conversion are left out.
 //! - Checksums are xxh128 and md5, compressors zstd, lz4 and zlibx. The old zlib can be named and is refused.
 //! - Which names a filter's pattern matches is not decided here, and whether a file is up to date neither.
 //!
@@ -193,8 +193,10 @@
 //! [`ListDecoder`]: file_list::ListDecoder
 //! [`ListEncoder`]: file_list::ListEncoder
 //! [`Multiplexer`]: mux::Multiplexer
+//! [`Options::files_from`]: command::Options::files_from
 //! [`Options::is_filter_list_sent`]: command::Options::is_filter_list_sent
 //! [`Options::to_offer`]: command::Options::to_offer
+//! [`Options::to_secluded`]: command::Options::to_secluded
 //! [`Options::to_shell`]: command::Options::to_shell
 //! [`Receiver::next_arrival`]: role::Receiver::next_arrival
 //! [`Search`]: delta::Search
@@ -209,6 +211,7 @@
 //! [`end_requests`]: role::Generator::end_requests
 //! [`goodbye`]: role::Generator::goodbye
 //! [`put_filter_list`]: filter::put_filter_list
+//! [`put_names`]: command::put_names
 //! [`refuse`]: role::Sender::refuse
 
 pub mod apply;

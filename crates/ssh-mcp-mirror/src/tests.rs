@@ -11,6 +11,25 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+use ssh_mcp_core::port::mirror::{Devices, Options};
+
+/// All that can be kept, and nothing else.
+pub(crate) const ALL: Options = Options {
+    recursive: true,
+    delete: false,
+    dry_run: false,
+    compress: false,
+    partial: false,
+    checksum: false,
+    perms: true,
+    mtime: true,
+    owner: true,
+    group: true,
+    links: true,
+    hard_links: true,
+    sparse: false,
+    devices: Devices::Implied,
+};
 
 /// A path from bytes.
 pub(crate) fn path(directory: &Path, name: &[u8]) -> PathBuf {

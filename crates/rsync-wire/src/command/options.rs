@@ -67,6 +67,9 @@ pub struct Options {
     pub safe_links: bool,
     /// Symlinks that lead out of the tree are followed.
     pub copy_unsafe_links: bool,
+    /// `--files-from`: of the path that is named, only what [`put_names`](super::put_names) says is listed. For downloads; the
+    /// list of an upload says itself what is wanted.
+    pub files_from: bool,
 }
 
 /// Which way files go.
@@ -303,6 +306,13 @@ impl Options {
         }
         if let Some(choice) = self.checksum_choice {
             put_value(words, "--checksum-choice", choice.name());
+        }
+        if self.files_from && self.direction == Direction::Download {
+            // With names from the client a server keeps whole paths, unless it is told not to.
+            put_flags(
+                words,
+                &[(true, "--files-from=-"), (true, "--from0"), (!self.relative, "--no-relative")],
+            );
         }
         Ok(())
     }

@@ -60,12 +60,17 @@ fn every_option_has_its_word() {
         remove_source_files: true,
         safe_links: true,
         copy_unsafe_links: true,
+        files_from: true,
         ..Options::default()
     };
     let shared = "--numeric-ids --ignore-errors --remove-source-files --safe-links --copy-unsafe-links \
         --append --append --new-compress --compress-level=-3 --checksum-seed=-1 --timeout=60 --bwlimit=100 -B1024 \
         --checksum-choice=md5";
-    check(&everything, &["a", "b"], &format!("rsync --server --sender -ndmWUcRxze.LsfxCIvu {shared} . a b"));
+    check(
+        &everything,
+        &["a", "b"],
+        &format!("rsync --server --sender -ndmWUcRxze.LsfxCIvu {shared} --files-from=- --from0 . a b"),
+    );
 
     let receiving = UploadOptions {
         delete: Some(Delete { when: DeleteWhen::Delay, excluded: true, max: Some(0) }),
@@ -102,6 +107,38 @@ fn every_option_has_its_word() {
         --link-dest ../1 --link-dest ../2 --suffix=\\~ --log-format=%i --max-size=10 --min-size=1 \
         --modify-window=2";
     check(&everything, &["d"], &format!("rsync --server -bundKmOJWUEcRxSze.LsfxCIvu {own} {shared} . d"));
+}
+
+#[test]
+fn names_from_the_client_keep_their_paths_only_on_demand() {
+    let named = Options { files_from: true, ..tree() };
+    check(
+        &named,
+        &["/P"],
+        "rsync --server --sender -ltre.LsfxCIvu --files-from=- --from0 --no-relative . /P",
+    );
+    let relative = Options { relative: true, ..named };
+    check(&relative, &["/P"], "rsync --server --sender -ltrRe.LsfxCIvu --files-from=- --from0 . /P");
+}
+
+#[test]
+fn secluded_words_go_round_the_shell() {
+    let options = Options { timeout: Some(5), ..tree() };
+    let paths: [&[u8]; 5] = [b"my dir/", b"-x", b"", b"*?[]\\", b"\\"];
+    let secluded = options.to_secluded(&paths).unwrap();
+    assert_eq!(secluded.shell, b"rsync --server --sender -sltre.LsfxCIvu");
+    let words =
+        b"rsync\0--server\0--sender\0-ltre.LsfxCIvu\0--timeout=5\0.\0my dir/\0./-x\0.\0\\*\\?\\[]\\\\\0\\\0\0";
+    assert_eq!(secluded.words, words);
+    let up = Options { direction: upload(UploadOptions::default()), ..tree() };
+    assert_eq!(up.to_secluded(&[b"a"]).unwrap().shell, b"rsync --server -sltre.LsfxCIvu");
+    for (paths, expected) in [
+        (&[][..], CommandError::Paths(0)),
+        (&[&b"a\0b"[..]], CommandError::Nul),
+        (&[b"a[b"], CommandError::Wildcard),
+    ] {
+        assert_eq!(up.to_secluded(paths), Err(expected));
+    }
 }
 
 #[test]

@@ -71,13 +71,19 @@ impl Multiplexer {
         self.out.extend_from_slice(&header(Tag::Data, 0));
     }
 
+    /// Adds bytes as they are, behind the frames so far.
+    pub(crate) fn put_unframed(&mut self, bytes: &[u8]) {
+        self.close();
+        self.out.extend_from_slice(bytes);
+    }
+
     /// How many bytes [`take`](Self::take) would hand out.
     #[must_use]
     pub fn length(&self) -> usize {
         self.out.len()
     }
 
-    /// Everything so far, in whole frames, ready to be written.
+    /// Everything so far, ready to be written.
     #[must_use]
     pub fn take(&mut self) -> Vec<u8> {
         self.close();

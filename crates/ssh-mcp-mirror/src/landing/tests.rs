@@ -11,24 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     source::{Found, Source, Wanted},
-    tests::{Look, What, allocated, is_root, needs_root, path, set_mode, set_mtime, snapshot},
-};
-
-const ALL: Options = Options {
-    recursive: true,
-    delete: false,
-    dry_run: false,
-    compress: false,
-    partial: false,
-    checksum: false,
-    perms: true,
-    mtime: true,
-    owner: true,
-    group: true,
-    links: true,
-    hard_links: true,
-    sparse: false,
-    devices: Devices::Implied,
+    tests::{ALL, Look, What, allocated, is_root, needs_root, path, set_mode, set_mtime, snapshot},
 };
 
 /// Two directories, and a run from the one to the other.

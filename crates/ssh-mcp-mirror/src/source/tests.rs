@@ -1,24 +1,7 @@
 use std::{fs, io::Write, os::unix::fs::symlink};
 
 use super::*;
-use crate::tests::{is_root, needs_root, path, set_mode, set_mtime};
-
-const ALL: Options = Options {
-    recursive: true,
-    delete: false,
-    dry_run: false,
-    compress: false,
-    partial: false,
-    checksum: false,
-    perms: true,
-    mtime: true,
-    owner: true,
-    group: true,
-    links: true,
-    hard_links: true,
-    sparse: false,
-    devices: Devices::Implied,
-};
+use crate::tests::{ALL, is_root, needs_root, path, set_mode, set_mtime};
 
 /// What a scan found: entries, and what was told to be unread.
 type Listed = (Vec<Entry>, Vec<Vec<u8>>, Scanned);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use ssh_mcp_core::port::ssh::Channel;
 use ssh_mcp_core::registry::Direction;
 use ssh_mcp_mirror::wire::{self, Plan};
 
+use crate::again::{again, behind};
 use crate::child::{Process, Setup};
 use crate::servers::{Age, Server};
 use crate::snapshot::{
@@ -129,6 +131,36 @@ impl Bench {
         }
         reference
     }
+}
+
+/// Downloads a bench's source to its target by this test in another process, behind these words.
+pub(crate) fn again_on(bench: &Bench, server: &Server, letters: &str, before: &[&str]) {
+    // Others may not look where the test was built.
+    let folder = Scratch::on_disk();
+    let program = folder.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let [source, target] = [&bench.source, &bench.target].map(|path| path.to_str().unwrap());
+    again(&program, &[letters, source, target], |command| with_rsync(server, behind(before, &command)));
+}
+
+/// A command for which this server is the newest.
+pub(crate) fn with_rsync(server: &Server, mut command: Command) -> Command {
+    command.env_remove("SSH_MCP_RSYNC").env_remove("SSH_MCP_SKIPS");
+    if let Some(program) = &server.rsync.program {
+        command.env("SSH_MCP_RSYNC", program);
+    }
+    command
+}
+
+/// The other side of [`again_on`].
+pub(crate) async fn download_as_told(told: &[String]) {
+    let [letters, source, target] = told else { panic!("told {told:?}") };
+    let server = Server::newest_or_skip().expect("the test has it");
+    let bench = Bench::new(Direction::Download);
+    let run = bench
+        .run(&server, letters)
+        .with_job(|job| (job.local, job.remote) = (target.into(), source.clone().into_bytes()));
+    run.go().await.assert_clean().await;
 }
 
 /// What the real client did.

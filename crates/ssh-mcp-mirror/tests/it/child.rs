@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) command: Rewrite,
     /// The user and the group the command runs as, instead of the test's.
     pub(crate) run_as: Option<(u32, u32)>,
+    /// A further group of that user.
+    pub(crate) group: Option<u32>,
     /// Further variables.
     pub(crate) variables: Vec<(&'static str, String)>,
     /// The folder commands start in.
@@ -85,6 +87,7 @@ impl Setup {
             age: Age::TODAY,
             command: Arc::new(|line| line),
             run_as: None,
+            group: None,
             variables: Vec::new(),
             home: std::env::temp_dir(),
             delivery: Delivery::AsItComes,
@@ -127,7 +130,11 @@ impl Setup {
             Some((uid, gid)) => {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
-                command.args(["--clear-groups", "sh"]);
+                match self.group {
+                    None => command.arg("--clear-groups"),
+                    Some(group) => command.args(["--groups", &group.to_string()]),
+                };
+                command.arg("sh");
                 command
             }
         };

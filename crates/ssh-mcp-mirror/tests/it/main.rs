@@ -1,6 +1,8 @@
-//! The mirror through its port, against real rsyncs: the cases of the project's sheet `rsync-wire-cases`, by their numbers.
+//! The mirror through its port: cases against real rsyncs (`cases.rs` says which), scripted hostile servers, and the walk.
 
 // `cfg(test)` tells clippy that helpers may unwrap as tests do.
+#[cfg(test)]
+mod again;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]

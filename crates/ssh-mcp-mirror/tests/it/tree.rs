@@ -340,30 +340,48 @@ pub(crate) fn odd_names(root: &Path, count: usize, seed: u64) {
     }
 }
 
-/// Files of random length and depth, some of them links, as a seed has it.
+/// Files of random names, lengths, depths, modes and times, some of them links, as a seed has it. Trees of two seeds have no time
+/// in common.
 pub(crate) fn random(root: &Path, seed: u64) {
     let (tree, mut dice) = (Plot(root), Dice::new(seed));
+    tree.directory("");
     let mut folders = vec![Vec::new()];
-    for _ in 0..200 {
+    for _ in 0..100 {
         let folder = folders[dice.below(folders.len())].clone();
-        let path = [&folder[..], &dice.name(b"abc-. ", 5)].concat();
-        if fs::symlink_metadata(tree.at(&path)).is_ok() {
+        let name = match dice.below(4) {
+            0 => NAMES[dice.below(NAMES.len())].to_vec(),
+            1 => vec![b'n'; 255],
+            _ => dice.name(b"abc-. ", 5),
+        };
+        let path = [&folder[..], &name].concat();
+        // Longer paths are no trouble of random trees.
+        if path.len() > 1000 || fs::symlink_metadata(tree.at(&path)).is_ok() {
             continue;
         }
+        let time = [0, 1, 1_234_567_890, 2_147_483_648, 4_000_000_000][dice.below(5)];
+        let time = time + i64::try_from(seed).unwrap();
         match dice.below(8) {
             0 | 1 => {
                 tree.directory(&path);
                 folders.push([&path[..], b"/"].concat());
+                continue;
             }
             2 => tree.link(&path, dice.name(b"abc-. /", 9)),
             _ => {
-                let length = dice.below(4);
-                let length = dice.below(10_usize.pow(u32::try_from(length).unwrap() + 1) * 5);
+                let digits = u32::try_from(dice.below(5)).unwrap();
+                let length = dice.below(10_usize.pow(digits) * 30);
                 tree.file(&path, dice.bytes(length));
+                // Who is not root cannot read the last.
+                let modes = [0o644, 0o600, 0o755, 0o400, 0o000];
+                tree.mode(&path, modes[dice.below(if is_root() { 5 } else { 4 })]);
             }
         }
+        tree.time(&path, time, 0);
     }
-    settle(root);
+    for path in folders.iter().rev() {
+        tree.mode(path, [0o755, 0o700, 0o750, 0o555][dice.below(4)]);
+        tree.time(path, 1_100_000_000 + i64::try_from(dice.below(1000)).unwrap(), 0);
+    }
 }
 
 /// Each name with a newer and an older content, which share much, little or nothing, and the share that should be found of

@@ -1,7 +1,6 @@
 //! A walk between two directories of this machine, one of them behind OpenSSH's file service on pipes.
 
 mod far;
-mod tree;
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +27,12 @@ use ssh_mcp_testkit::files::Shelf;
 use tempfile::TempDir;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{servers::skip_aloud, tree::is_root};
+use crate::{
+    servers::skip_aloud,
+    snapshot::{self, Times, What, snapshot},
+    tree::{Dice, Plot, is_root, random, set_time},
+};
 use far::{Changed, Changes, SftpServer};
-use tree::{assert_same, file, names, pattern, set_mode, set_time, snapshot};
 
 const WAYS: [Direction; 2] = [Direction::Upload, Direction::Download];
 
@@ -65,6 +67,38 @@ fn job(direction: Direction, local: &Path, remote: &[u8], options: Options) -> J
         list_limit: 1_000_000,
         block_len: None,
     }
+}
+
+/// Writes a file with its directories, and gives it a time that depends on its length.
+fn file(root: &Path, path: &[u8], content: &[u8]) {
+    Plot(root).file(path, content);
+    Plot(root).time(path, 1_000_000_000 + content.len() as i64, 0);
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    Dice::new(0).bytes(len)
+}
+
+/// The names of all files, with those of temporary ones.
+fn names(root: &Path) -> Vec<String> {
+    snapshot(root).keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// What a walk keeps is equal: the file service has no nanoseconds, and links keep no time.
+#[track_caller]
+fn assert_same(expected: &Path, found: &Path) {
+    let kept = |root| {
+        let mut tree = snapshot(root);
+        let links = tree.values_mut().filter(|node| matches!(node.kind, snapshot::Kind::Symlink(_)));
+        links.for_each(|link| link.time = (0, 0));
+        tree
+    };
+    let what = What { times: Times::Seconds, owners: false, groups: false, ..What::ALL };
+    snapshot::assert_same(&kept(expected), &kept(found), what);
 }
 
 /// Two directories and a way from one to the other.
@@ -186,10 +220,10 @@ async fn random_trees_become_equal_and_a_second_run_moves_nothing() {
             let Some(mut sides) = Sides::new(way) else { return };
             sides.job.options.delete = true;
             sides.job.options.partial = seed % 2 == 0;
-            tree::random(&sides.source, seed);
+            random(&sides.source, seed);
             if seed > 2 {
                 // Something else is there before.
-                tree::random(&sides.target, seed + 100);
+                random(&sides.target, seed + 100);
             }
             let (done, heard) = Sides::fine(sides.run().await);
             assert_eq!(done, Done::default());
@@ -210,7 +244,7 @@ async fn a_dry_run_leaves_both_sides_untouched() {
         for delete in [true, false] {
             let Some(mut sides) = Sides::new(way) else { return };
             sides.job.options = Options { delete, dry_run: true, partial: true, ..ARCHIVE };
-            tree::random(&sides.source, 11);
+            random(&sides.source, 11);
             let before = full_listing(sides.folder());
             // The target does not exist.
             let (_, heard) = Sides::fine(sides.run().await);
@@ -219,7 +253,7 @@ async fn a_dry_run_leaves_both_sides_untouched() {
             assert!(heard.skipped.values().all(|because| *because == Skip::DryRun));
             assert_eq!(full_listing(sides.folder()), before);
             // It has something else.
-            tree::random(&sides.target, 12);
+            random(&sides.target, 12);
             file(&sides.target, b"extra/deep/file", b"x");
             let before = full_listing(sides.folder());
             let (result, heard) = sides.run().await;
@@ -280,14 +314,14 @@ async fn what_is_filtered_is_neither_sent_nor_deleted() {
 
 #[tokio::test]
 async fn an_interrupted_file_is_continued_where_it_ended() {
-    let content = pattern(2_000_000);
+    let content = noise(2_000_000);
     for way in WAYS {
         let Some(mut sides) = Sides::new(way) else { return };
         sides.job.options.partial = true;
         file(&sides.source, b"d/large", &content);
         file(&sides.source, b"d/small", b"small");
         file(&sides.target, b"d/.rsync-partial/large", &content[..1_200_000]);
-        set_time(&sides.target.join("d/.rsync-partial/large"), 1_500_000_000);
+        set_time(&sides.target.join("d/.rsync-partial/large"), 1_500_000_000, 0);
         let (_, heard) = Sides::fine(sides.run().await);
         assert_eq!(heard.completed["d/large"], (800_000, 1_200_000));
         assert_same(&sides.source, &sides.target);
@@ -296,7 +330,7 @@ async fn an_interrupted_file_is_continued_where_it_ended() {
         for (len, time) in [(2_000_001, 1_500_000_000), (1_200_000, 1_000_000_000)] {
             fs::remove_file(sides.target.join("d/large")).unwrap();
             file(&sides.target, b"d/.rsync-partial/large", &vec![1; len]);
-            set_time(&sides.target.join("d/.rsync-partial/large"), time);
+            set_time(&sides.target.join("d/.rsync-partial/large"), time, 0);
             let (_, heard) = Sides::fine(sides.run().await);
             assert_eq!(heard.completed["d/large"], (2_000_000, 0));
             assert_same(&sides.source, &sides.target);
@@ -321,7 +355,7 @@ async fn a_run_that_is_stopped_leaves_nothing_unfinished() {
             let Some(mut sides) = Sides::new(way) else { return };
             sides.job.options = Options { delete: true, partial, ..ARCHIVE };
             sides.job.bwlimit = Some(200);
-            let content = pattern(3_000_000);
+            let content = noise(3_000_000);
             for name in ["one", "two", "three"] {
                 file(&sides.source, name.as_bytes(), &content);
             }
@@ -350,7 +384,7 @@ async fn a_run_that_is_stopped_leaves_nothing_unfinished() {
 async fn data_goes_no_faster_than_allowed() {
     for way in WAYS {
         let Some(mut sides) = Sides::new(way) else { return };
-        (0..4).for_each(|at| file(&sides.source, format!("{at}").as_bytes(), &pattern(15 * 1024)));
+        (0..4).for_each(|at| file(&sides.source, format!("{at}").as_bytes(), &noise(15 * 1024)));
         sides.job.bwlimit = Some(100);
         let began = Instant::now();
         Sides::fine(sides.run().await);
@@ -364,7 +398,7 @@ async fn a_service_that_ends_is_a_lost_connection() {
     for way in WAYS {
         let Some(mut sides) = Sides::new(way) else { return };
         sides.job.bwlimit = Some(200);
-        file(&sides.source, b"large", &pattern(3_000_000));
+        file(&sides.source, b"large", &noise(3_000_000));
         let (files, child) = sides.server.start().await;
         let desk = Arc::<Desk>::default();
         let mut moved = desk.moved.subscribe();
@@ -389,8 +423,8 @@ async fn a_server_without_extensions_is_enough() {
         let Some(mut sides) = Sides::new(way) else { return };
         sides.server.options = vec!["-P", NONE];
         sides.job.options.delete = true;
-        tree::random(&sides.source, 21);
-        tree::random(&sides.target, 22);
+        random(&sides.source, 21);
+        random(&sides.target, 22);
         Sides::fine(sides.run().await);
         assert_same(&sides.source, &sides.target);
     }
@@ -634,7 +668,7 @@ async fn attributes_are_kept_only_where_that_is_asked() {
         assert!(is("new").mtime() > 1_500_000_000);
         // A mode that differs is set, though the data is up to date.
         sides.job.options = ARCHIVE;
-        set_time(&sides.target.join("old"), 1_000_000_007);
+        set_time(&sides.target.join("old"), 1_000_000_007, 0);
         let (_, heard) = Sides::fine(sides.run().await);
         assert_eq!(heard.skipped.get("old"), Some(&Skip::Mtime));
         assert_same(&sides.source, &sides.target);

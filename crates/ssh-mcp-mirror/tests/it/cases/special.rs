@@ -13,7 +13,8 @@ use rsync_wire::command::{
     BasisDir, BasisKind, DeleteWhen, Direction as Way, Options, Partial, UploadOptions,
 };
 
-use crate::bench::{Bench, files, runs, runs_of_all_ages, what};
+use crate::again::told;
+use crate::bench::{Bench, again_on, download_as_told, files, runs, runs_of_all_ages, what};
 use crate::child::Cut;
 use crate::servers::Server;
 use crate::snapshot::{What, assert_same, snapshot};
@@ -425,18 +426,29 @@ async fn case_72_every_byte_in_a_path() {
 
 #[tokio::test]
 async fn case_73_modes_that_are_not_kept() {
-    for server in Server::recent() {
+    if let Some(told) = told() {
+        return download_as_told(&told).await;
+    }
+    for (server, direction) in runs(Server::recent()) {
         for (umask, expected) in [("022", 0o744), ("077", 0o700)] {
-            let bench = Bench::new(Direction::Upload);
+            let bench = Bench::new(direction);
             bench.source().file("new", "new");
             bench.source().file("there", "there");
             bench.source().mode("new", 0o4766);
             bench.source().mode("there", 0o777);
             bench.target().file("there", "was there");
             bench.target().mode("there", 0o604);
-            let mut run = bench.run(&server, "rlt");
-            run.setup.command = Arc::new(move |line| format!("umask {umask}; {line}"));
-            run.go().await.assert_clean().await;
+            match direction {
+                Direction::Upload => {
+                    let mut run = bench.run(&server, "rlt");
+                    run.setup.command = Arc::new(move |line| format!("umask {umask}; {line}"));
+                    run.go().await.assert_clean().await;
+                }
+                Direction::Download => {
+                    let line = format!("umask {umask}; exec \"$@\"");
+                    again_on(&bench, &server, "rlt", &["sh", "-c", &line, "sh"]);
+                }
+            }
             let found = snapshot(bench.target().0);
             assert_eq!(found[&b"new"[..]].mode, expected);
             assert_eq!(found[&b"there"[..]].mode, 0o604);

@@ -1,9 +1,10 @@
 //! Attacks on memory, in a process of their own, whose peak is what the system says it was.
 
-use std::process::Command;
 use std::time::Duration;
 
 use ssh_mcp_core::port::BoxFuture;
+
+use crate::again::{again, peak, told};
 
 use super::Ground;
 use super::server::{Heard, Script};
@@ -15,26 +16,12 @@ use super::words::{
 /// All attacks together. A list of 100,000 entries is allowed in them.
 const PEAK: u64 = 128 << 20;
 
-const INSIDE: &str = "SSH_MCP_MEMORY_OF_ATTACKS";
-
 #[tokio::test]
 async fn attacks_on_memory() {
-    if std::env::var_os(INSIDE).is_some() {
+    if told().is_some() {
         return attack().await;
     }
-    let this = std::thread::current().name().expect("a test has a name").to_owned();
-    let mut inside = Command::new(std::env::current_exe().unwrap());
-    let output = inside.args(["--exact", &this, "--nocapture"]).env(INSIDE, "").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-/// The most memory the process has had at a time; none where the system does not say.
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().unwrap() * 1024)
+    again(&std::env::current_exe().unwrap(), &[], |command| command);
 }
 
 async fn attack() {
