@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
+    net::SocketAddr,
     os::unix::{
         ffi::OsStrExt as _,
         fs::{MetadataExt, PermissionsExt, chown},
@@ -25,7 +26,7 @@ use crate::{
     connect,
     files::{GIB, Way, agreed_cipher, assert_same, in_memory_is_room},
     millis, ratio, row,
-    sshd::{ClientKey, OpenSshd, Options, Rsync, User},
+    sshd::{ClientKey, OpenSshd, Options, Proxy, Rsync, User},
     status_kib, stdio, timed,
 };
 
@@ -41,6 +42,7 @@ pub(crate) async fn measure(run: impl Fn(&str) -> bool) {
         yard.large();
         yard.older();
         yard.rounds("1 GiB with 1 % changed and 1 MiB inserted", "<= 1.1", 3, Before::Older).await;
+        passed(&yard).await;
     }
     if run("mirror many") {
         let yard = Yard::set().await;
@@ -56,7 +58,12 @@ pub(crate) async fn measure(run: impl Fn(&str) -> bool) {
     if run("mirror memory") {
         let yard = Yard::set().await;
         yard.many(200, 1000, 0);
-        memory(&yard).await;
+        memory(&yard, "200,000 files", Before::Nothing, &["--no-inc-recursive"]).await;
+    }
+    if run("mirror huge") {
+        let yard = Yard::set().await;
+        yard.huge();
+        memory(&yard, "4 GiB in one file with a changed MiB", Before::Older, &[]).await;
     }
 }
 
@@ -120,6 +127,21 @@ impl Yard {
         io::copy(&mut bytes, &mut File::create(self.path("source").join("file")).unwrap()).unwrap();
     }
 
+    /// 4 GiB, most of them never written but no two blocks of them alike to a search, and an older version.
+    fn huge(&self) {
+        for (part, changed) in [("older", 1), ("source", 2)] {
+            let mut file = File::create(self.path(part).join("file")).unwrap();
+            for block in 0..4 * GIB / MIB {
+                file.seek(SeekFrom::Start(block * MIB)).unwrap();
+                file.write_all(&block.to_le_bytes()).unwrap();
+            }
+            file.seek(SeekFrom::Start(3 * GIB)).unwrap();
+            file.write_all(&vec![changed; MIB as usize]).unwrap();
+            file.set_len(4 * GIB).unwrap();
+        }
+        self.age_older();
+    }
+
     /// The same with 1 MiB missing and 160 pieces of 64 KiB, one in a hundred bytes, different.
     fn older(&self) {
         let mut source = File::open(self.path("source").join("file")).unwrap();
@@ -134,6 +156,11 @@ impl Yard {
             older.seek(SeekFrom::Start(place * (len / 160))).unwrap();
             older.write_all(&piece).unwrap();
         }
+        self.age_older();
+    }
+
+    fn age_older(&self) {
+        let older = File::options().write(true).open(self.path("older").join("file")).unwrap();
         older.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
     }
 
@@ -180,12 +207,20 @@ impl Yard {
 
     /// `rsync -a` of the source's content.
     fn peer(&self, way: Way, options: &[&str]) -> Command {
+        self.peer_by(way, options, self.server.addr())
+    }
+
+    /// The same by another address of the server.
+    fn peer_by(&self, way: Way, options: &[&str], addr: SocketAddr) -> Command {
         let ssh = self.server.client(User::Tester, ClientKey::Ed25519);
         let words: Vec<_> = ssh.get_args().collect();
         // The last one is the host.
         let (_, options_of_ssh) = words.split_last().unwrap();
-        let mut shell = b"ssh -c ".to_vec();
-        shell.extend_from_slice(self.cipher.as_bytes());
+        // Of each option ssh takes the first.
+        let (known, port) = (self.server.addr(), addr.port());
+        let known = format!("[{}]:{}", known.ip(), known.port());
+        let shell = format!("ssh -c {} -o HostKeyAlias={known} -p {port}", self.cipher);
+        let mut shell = shell.into_bytes();
         for word in options_of_ssh {
             shell.push(b' ');
             shell.extend_from_slice(word.as_bytes());
@@ -241,8 +276,13 @@ struct Product {
 
 impl Product {
     async fn start(yard: &Yard) -> Self {
+        Self::start_by(yard, yard.server.addr()).await
+    }
+
+    /// The same by another address of the server.
+    async fn start_by(yard: &Yard, addr: SocketAddr) -> Self {
         let client = stdio(&yard.server).await;
-        let session = connect(&client, &yard.server, &yard.server.addr().to_string()).await;
+        let session = connect(&client, &yard.server, &addr.to_string()).await;
         Self { client, session }
     }
 
@@ -303,15 +343,36 @@ async fn walk(yard: &Yard) {
     }
 }
 
-/// 200,000 files: the highest memory of a fresh process, and of the peer's processes on this side together.
-async fn memory(yard: &Yard) {
+/// Bytes that a changed file costs on the wire, both ways together.
+async fn passed(yard: &Yard) {
+    let proxy = Proxy::start(yard.server.addr(), Duration::ZERO);
+    let product = Product::start_by(yard, proxy.addr()).await;
     for way in Way::BOTH {
+        yard.prepare(&yard.destination(way, "ours"), way, Before::Older);
+        let before = proxy.bytes();
+        product.sync(yard, way, "auto").await;
+        let ours = proxy.bytes() - before;
+        yard.prepare(&yard.destination(way, "rsync"), way, Before::Older);
+        let before = proxy.bytes();
+        timed(yard.peer_by(way, &[], proxy.addr()));
+        let theirs = proxy.bytes() - before;
+        let shown = |bytes: u64| format!("{:.2} MiB", bytes as f64 / MIB as f64);
+        let what = format!("bytes on the wire of that, {}", way.name());
+        row(&what, &shown(ours), &shown(theirs), Some(ours as f64 / theirs as f64), "<= 1.1");
+    }
+}
+
+/// The highest memory of a fresh process, and of the peer's processes on this side together.
+async fn memory(yard: &Yard, what: &str, before: Before, options: &[&str]) {
+    for way in Way::BOTH {
+        yard.prepare(&yard.destination(way, "ours"), way, before);
+        yard.prepare(&yard.destination(way, "rsync"), way, before);
         let product = Product::start(yard).await;
         let pid = product.client.pid();
         let idle = status_kib(pid, "VmRSS");
         product.sync(yard, way, "auto").await;
         let ours = status_kib(pid, "VmHWM");
-        let mut peer = yard.peer(way, &["--no-inc-recursive"]).spawn().unwrap();
+        let mut peer = yard.peer(way, options).spawn().unwrap();
         let mut theirs = 0;
         while peer.try_wait().unwrap().is_none() {
             theirs = theirs.max(resident_of_rsync(peer.id()));
@@ -319,12 +380,14 @@ async fn memory(yard: &Yard) {
         }
         let shown = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
         let what = format!(
-            "memory for 200,000 files, {}, of which {} before it began (peer: all local processes of `rsync -a \
-             --no-inc-recursive` but `ssh`)",
+            "memory for {what}, {}, of which {} before it began (peer: all local processes of `rsync -a` but `ssh`)",
             way.name(),
             shown(idle)
         );
         row(&what, &shown(ours), &shown(theirs), Some(ours as f64 / theirs as f64), "<= 1.2");
+        for who in ["ours", "rsync"] {
+            fs::remove_dir_all(yard.destination(way, who)).unwrap();
+        }
     }
 }
 

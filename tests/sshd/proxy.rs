@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,8 +20,15 @@ use tokio::time::Instant;
 pub(crate) struct Proxy {
     addr: SocketAddr,
     orders: Option<watch::Sender<Orders>>,
-    accepted: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What has passed.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicUsize,
+    bytes: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,21 +72,21 @@ impl Proxy {
 
     fn over(line: Line, target: SocketAddr) -> Self {
         let (orders, seen) = watch::channel(Orders { traffic: Traffic::Flowing, generation: 0 });
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
         let listener =
             std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a socket of ours");
         let addr = listener.local_addr().expect("a bound socket has an address");
-        let counter = Arc::clone(&accepted);
+        let counted = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a runtime with I/O");
-                serve(listener, target, line, seen, counter).await;
+                serve(listener, target, line, seen, counted).await;
             });
         });
-        Self { addr, orders: Some(orders), accepted, thread: Some(thread) }
+        Self { addr, orders: Some(orders), counts, thread: Some(thread) }
     }
 
     /// Where clients connect.
@@ -89,7 +96,12 @@ impl Proxy {
 
     /// Connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that have passed, both ways together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::Relaxed)
     }
 
     /// Stops forwarding and keeps every socket open: what a pulled cable looks like.
@@ -127,7 +139,7 @@ async fn serve(
     target: SocketAddr,
     line: Line,
     mut orders: watch::Receiver<Orders>,
-    accepted: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -139,15 +151,21 @@ async fn serve(
             },
         };
         if let Ok((client, _)) = client {
-            accepted.fetch_add(1, Ordering::Relaxed);
-            connections.spawn(connection(client, target, line, orders.clone()));
+            counts.accepted.fetch_add(1, Ordering::Relaxed);
+            connections.spawn(connection(client, target, line, orders.clone(), Arc::clone(&counts)));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// One client: two directions, until both have ended or the connection is cut.
-async fn connection(client: TcpStream, target: SocketAddr, line: Line, mut orders: watch::Receiver<Orders>) {
+async fn connection(
+    client: TcpStream,
+    target: SocketAddr,
+    line: Line,
+    mut orders: watch::Receiver<Orders>,
+    counts: Arc<Counts>,
+) {
     let Ok(server) = TcpStream::connect(target).await else { return };
     for socket in [&client, &server] {
         // The delay is ours to set, not Nagle's.
@@ -156,8 +174,8 @@ async fn connection(client: TcpStream, target: SocketAddr, line: Line, mut order
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     let born = orders.borrow().generation;
-    let up = direction(client_reads, server_writes, line, orders.clone());
-    let down = direction(server_reads, client_writes, line, orders.clone());
+    let up = direction(client_reads, server_writes, line, orders.clone(), &counts);
+    let down = direction(server_reads, client_writes, line, orders.clone(), &counts);
     tokio::select! {
         // Both at their end, or one of them broken.
         _ = async { tokio::try_join!(up, down) } => {}
@@ -171,6 +189,7 @@ async fn direction(
     mut to: OwnedWriteHalf,
     line: Line,
     mut orders: watch::Receiver<Orders>,
+    counts: &Counts,
 ) -> io::Result<()> {
     let (on_its_way, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(line.chunks_in_flight);
     let receive = async move {
@@ -191,6 +210,7 @@ async fn direction(
             tokio::time::sleep_until(when).await;
             orders.wait_for(|orders| orders.traffic == Traffic::Flowing).await.map_err(io::Error::other)?;
             to.write_all(&chunk).await?;
+            counts.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
         to.shutdown().await
     };

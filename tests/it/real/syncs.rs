@@ -1,12 +1,13 @@
 //! Syncs through the product: by rsync's protocol where the far side has it, by SFTP where it has not.
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::sshd::{Rsync, processes::wait_until};
+use crate::sshd::{Proxy, Rsync, processes::wait_until};
 
 /// A stage whose server has a file service and, if wanted, an rsync; the home directory there, and a directory here.
 struct Yard {
@@ -208,6 +209,48 @@ async fn a_tree_goes_up_and_comes_back_and_then_nothing_is_left_to_do() {
     let stats = yard.sync(up).await;
     assert!(stats["bytes_transferred"].as_u64().unwrap() < 10_000, "{stats}");
     assert_same(&source, &far);
+}
+
+/// What crosses the line is counted there, not by the product.
+#[tokio::test]
+async fn a_changed_mebibyte_of_a_large_file_costs_little_more_than_itself() {
+    const MIB: u64 = 1 << 20;
+    let Some(mut yard) = Yard::with_rsync().await else { return };
+    let far = yard.make_there("there");
+    fs::create_dir(yard.here("here")).unwrap();
+    let make = |path: &Path, changed: u8| {
+        let mut file = fs::File::create(path).unwrap();
+        for block in 0..128 * MIB / 4096 {
+            file.seek(SeekFrom::Start(block * 4096)).unwrap();
+            file.write_all(&block.to_le_bytes()).unwrap();
+        }
+        let noise: Vec<u8> = (0..MIB).map(|at| ((at * at) >> 3) as u8 ^ changed).collect();
+        file.seek(SeekFrom::Start(77 * MIB + 5)).unwrap();
+        file.write_all(&noise).unwrap();
+    };
+    let proxy = Proxy::start(yard.stage.server.addr(), Duration::ZERO);
+    let mut call = login(&yard.stage.server, User::Tester, ClientKey::Ed25519);
+    call["address"] = proxy.addr().to_string().into();
+    yard.stage.session = field(&yard.stage.client.call("ssh_connect", call).await, "session_id");
+    let ways = [("upload", yard.here("here"), far.clone()), ("download", far, yard.here("here"))];
+    for (round, (direction, source, target)) in (1..).zip(ways) {
+        make(&source.join("file"), round);
+        make(&target.join("file"), 0xff);
+        for folder in [&source, &target] {
+            let owner = fs::metadata(folder).unwrap();
+            chown(folder.join("file"), Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        let older = fs::File::options().write(true).open(target.join("file")).unwrap();
+        older.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let before = proxy.bytes();
+        let stats = yard
+            .sync(json!({"src": source.join(""), "dst": target, "direction": direction, "opts": {"archive": true}}))
+            .await;
+        assert_eq!(stats["session_status"], "completed", "{stats}");
+        let passed = proxy.bytes() - before;
+        assert!((MIB..2 * MIB).contains(&passed), "{direction}: {passed} bytes");
+        assert_same(&source, &target);
+    }
 }
 
 #[tokio::test]
