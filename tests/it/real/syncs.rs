@@ -427,6 +427,32 @@ async fn an_rsync_that_breaks_gives_way_to_the_file_service() {
 }
 
 #[tokio::test]
+async fn an_rsync_that_is_too_old_or_of_another_kind_is_not_spoken_to() {
+    let versions = ["openrsync: protocol version 29\\n", "rsync  version 3.1.3  protocol version 31\\n"];
+    for version in versions {
+        let other = format!("[ \"$1\" = --version ] && printf '{version}' && exit; echo started >&2; exit 9");
+        let Some(yard) = Yard::with_script(&other).await else { return };
+        let source = yard.here("source");
+        yard.make_tree(&source);
+        let far = yard.make_there("far");
+        let src = format!("{}/", source.display());
+        let wire = json!({"src": src, "dst": "there:far", "transport": "wire", "opts": {"archive": true}});
+        let refused = yard.call("ssh_rsync", wire).await;
+        assert_eq!(field(&refused, "code"), "RSYNC_VERSION_TOO_OLD", "{}", refused.text);
+        assert_eq!(fs::read_dir(&far).unwrap().count(), 0);
+
+        let started = yard.start(json!({"src": src, "dst": "there:far", "opts": {"archive": true}})).await;
+        let stats = yard.ended(&field(&started, "rsync_id")).await;
+        assert_eq!(
+            (&stats["session_status"], &stats["transport"]),
+            (&json!("completed"), &json!("sftp")),
+            "{stats}"
+        );
+        assert_same(&source, &far);
+    }
+}
+
+#[tokio::test]
 async fn what_the_session_compresses_rsync_does_not() {
     let telling = "echo \"$*\" >>\"$HOME/told\"; next \"$@\"";
     let Some(yard) = Yard::with_script(telling).await else { return };
