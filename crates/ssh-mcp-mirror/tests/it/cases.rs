@@ -6,5 +6,6 @@
 mod basic;
 mod delta;
 mod errors;
+mod random;
 mod special;
 mod ssh;
