@@ -9,6 +9,7 @@ pub mod login_shell;
 pub mod needles;
 pub mod pid_line;
 pub mod rsync;
+pub mod serial;
 pub mod shell;
 pub mod tail;
 pub mod transfer;
