@@ -70,6 +70,11 @@ impl<F> InputQueue<F> {
         self.waiting.lock().frames.len()
     }
 
+    /// Whether everything that was put in has been sent.
+    pub fn is_idle(&self) -> bool {
+        self.sent() == self.waiting.lock().tickets
+    }
+
     /// Notes that the piece taken last has been sent.
     pub fn note_sent(&self) {
         self.sent.fetch_add(1, Ordering::AcqRel);
@@ -107,7 +112,7 @@ mod tests {
         assert_eq!(queue.push(99), Err(Full(99)));
         assert_eq!((queue.pop(), queue.depth()), (Some(0), 63));
         queue.note_sent();
-        assert_eq!(queue.sent(), 1);
+        assert!(queue.sent() == 1 && !queue.is_idle());
         assert_eq!(queue.push(99), Ok(65));
     }
 }
