@@ -26,11 +26,13 @@ const WORKSPACE: &[(&str, &[&str])] = &[
             "ssh-mcp-engine",
             "ssh-mcp-handler",
             "ssh-mcp-mirror",
+            "ssh-mcp-serial",
             "ssh-mcp-sftp",
             "ssh-mcp-ssh",
         ],
     ),
     ("ssh-mcp-mirror", &["rsync-wire", "ssh-mcp-core"]),
+    ("ssh-mcp-serial", &["ssh-mcp-core"]),
     ("ssh-mcp-sftp", &["ssh-mcp-core"]),
     ("ssh-mcp-ssh", &["openssh-files", "ssh-mcp-core"]),
     ("ssh-mcp-testkit", &["ssh-mcp-core"]),
@@ -52,12 +54,14 @@ const CONFINED: &[(&str, &[&str])] = &[
             "ssh-mcp-engine",
             "ssh-mcp-handler",
             "ssh-mcp-mirror",
+            "ssh-mcp-serial",
             "ssh-mcp-server",
             "ssh-mcp-sftp",
             "ssh-mcp-ssh",
             "ssh-mcp-testkit",
         ],
     ),
+    ("tokio-serial", &["ssh-mcp-serial"]),
 ];
 
 /// The only files of core that may name tokio.

@@ -146,6 +146,9 @@ codes! {
         LocalFileError = "LOCAL_FILE_ERROR", After,
             "A file of the server's own machine cannot be read or made.",
             "Make the path usable for the server, as the system's words here say, or do without the file.";
+        SerialError = "SERIAL_ERROR", Judge,
+            "A serial device is missing, busy, forbidden, unplugged, or does not take a setting.",
+            "Check path and cable, who else uses the port, and the groups of the user this server runs as.";
     }
     Resource {
         SessionNotFound = "SESSION_NOT_FOUND", No,
@@ -160,6 +163,9 @@ codes! {
         TransferNotFound = "TRANSFER_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "Start the transfer again; resume=true goes on behind what has arrived.";
+        SerialNotFound = "SERIAL_NOT_FOUND", No,
+            "Never opened, or closed, or the device is gone.",
+            "List open ports with serial_active, or open the device with serial_open.";
         RsyncNotFound = "RSYNC_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "Start the sync again; what is there already is not moved twice.";
@@ -204,6 +210,9 @@ codes! {
         MaxSubsTotalExceeded = "MAX_SUBS_TOTAL_EXCEEDED", After,
             "There are as many lanes as there may be.",
             "Look through your lanes with sub_list and close what you no longer need.";
+        SerialBackpressure = "SERIAL_BACKPRESSURE", Backoff,
+            "The port's queue of writes is full; nothing of the call was taken.",
+            "Wait a little and send the same again.";
     }
     State {
         SshOptionBlocked = "SSH_OPTION_BLOCKED", No,
@@ -382,6 +391,8 @@ mod tests {
                 Category::Auth | Category::Resource | Category::Internal => {
                     assert_eq!(code.retry(), Retry::No, "{code}")
                 }
+                // A queue empties by itself.
+                Category::Policy if *code == Code::SerialBackpressure => {}
                 Category::Policy => assert_eq!(code.retry(), Retry::After, "{code}"),
                 Category::Transport | Category::Remote | Category::State => {}
             }

@@ -1,4 +1,5 @@
-//! Named keys of a terminal and the bytes they send: xterm's encoding (ECMA-48 sequences, `1;<modifier>` form).
+//! Named keys and the bytes they send: of a terminal in xterm's encoding (ECMA-48 sequences, `1;<modifier>` form), and of a
+//! serial line as a plain terminal on its far end would send them.
 
 /// A key by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,10 +154,117 @@ const TABLE: &[Row] = &[
     number("f12", 24),
 ];
 
+/// A key on a serial line, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineKey {
+    /// One that sends bytes.
+    Bytes(&'static str, &'static [u8]),
+    /// The line is held low.
+    Break,
+}
+
+impl LineKey {
+    /// The key of that name, in any letter case.
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let named = |key: &&(&'static str, &'static [u8])| key.0 == name;
+        match LINE_TABLE.iter().find(named) {
+            Some((name, bytes)) => Some(Self::Bytes(name, bytes)),
+            None if name == BREAK => Some(Self::Break),
+            None => None,
+        }
+    }
+
+    /// Every name.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        LINE_TABLE.iter().map(|(name, _)| *name).chain([BREAK])
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes(name, _) => name,
+            Self::Break => BREAK,
+        }
+    }
+}
+
+const BREAK: &str = "break";
+
+/// Backspace is BS here and DEL has a name of its own: firmware tells them apart.
+const LINE_TABLE: &[(&str, &[u8])] = &[
+    ("enter", b"\r"),
+    ("cr", b"\r"),
+    ("lf", b"\n"),
+    ("crlf", b"\r\n"),
+    ("esc", b"\x1b"),
+    ("tab", b"\t"),
+    ("space", b" "),
+    ("backspace", b"\x08"),
+    ("delete", b"\x7f"),
+    ("arrow_up", b"\x1b[A"),
+    ("arrow_down", b"\x1b[B"),
+    ("arrow_right", b"\x1b[C"),
+    ("arrow_left", b"\x1b[D"),
+    ("ctrl_]", b"\x1d"),
+    ("ctrl_a", b"\x01"),
+    ("ctrl_b", b"\x02"),
+    ("ctrl_c", b"\x03"),
+    ("ctrl_d", b"\x04"),
+    ("ctrl_e", b"\x05"),
+    ("ctrl_f", b"\x06"),
+    ("ctrl_g", b"\x07"),
+    ("ctrl_h", b"\x08"),
+    ("ctrl_i", b"\x09"),
+    ("ctrl_j", b"\x0a"),
+    ("ctrl_k", b"\x0b"),
+    ("ctrl_l", b"\x0c"),
+    ("ctrl_m", b"\x0d"),
+    ("ctrl_n", b"\x0e"),
+    ("ctrl_o", b"\x0f"),
+    ("ctrl_p", b"\x10"),
+    ("ctrl_q", b"\x11"),
+    ("ctrl_r", b"\x12"),
+    ("ctrl_s", b"\x13"),
+    ("ctrl_t", b"\x14"),
+    ("ctrl_u", b"\x15"),
+    ("ctrl_v", b"\x16"),
+    ("ctrl_w", b"\x17"),
+    ("ctrl_x", b"\x18"),
+    ("ctrl_y", b"\x19"),
+    ("ctrl_z", b"\x1a"),
+];
+
 #[cfg(test)]
 #[cfg(not(ssh_mcp_loom))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_a_serial_line() {
+        let bytes = |name: &str| match LineKey::parse(name) {
+            Some(LineKey::Bytes(_, bytes)) => Some(bytes),
+            Some(LineKey::Break) | None => None,
+        };
+        assert_eq!(bytes("Enter"), Some(b"\r".as_slice()));
+        assert_eq!(bytes("CRLF"), Some(b"\r\n".as_slice()));
+        assert_eq!(
+            (bytes("backspace"), bytes("delete")),
+            (Some(b"\x08".as_slice()), Some(b"\x7f".as_slice()))
+        );
+        assert_eq!(
+            (bytes("arrow_up"), bytes("arrow_left")),
+            (Some(b"\x1b[A".as_slice()), Some(b"\x1b[D".as_slice()))
+        );
+        assert_eq!(bytes("ctrl_]"), Some(b"\x1d".as_slice()));
+        for (number, letter) in (1..).zip('a'..='z') {
+            assert_eq!(bytes(&format!("CTRL_{letter}")), Some([number].as_slice()), "{letter}");
+        }
+        assert_eq!(LineKey::parse("Break"), Some(LineKey::Break));
+        assert_eq!(LineKey::parse("f1"), None);
+        let names: std::collections::HashSet<_> = LineKey::names().collect();
+        assert_eq!(names.len(), LINE_TABLE.len() + 1);
+    }
 
     const NONE: Modifiers = Modifiers { shift: false, alt: false, ctrl: false };
 

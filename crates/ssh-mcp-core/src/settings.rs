@@ -138,6 +138,10 @@ settings! {
     /// Entries of one tree at most, of syncs and of recursive transfers.
     rsync_file_list_limit: u32 = HST, "SSH_RSYNC_FILE_LIST_LIMIT", count(1_000_000, 1, 100_000_000), ;
 
+"Serial ports":
+    /// Devices that may be opened, as patterns of paths in which `*` and `?` stop at a slash; none listed means any, `none` means none.
+    allow_serial: Vec<String> = HST, "SSH_MCP_ALLOW_SERIAL", list(""), ;
+
 "Notifications":
     /// At most one announcement of a lane in this time, the byte threshold aside; it goes out early when the producer pauses.
     notify_debounce: Duration = HST, "SSH_NOTIFY_DEBOUNCE_MS", millis(200, 5, 5000), .parameter("`debounce_ms` of `sub_open`").with_unit("SSH_NOTIFY_DEBOUNCE");

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::id::{CommandId, Id, RsyncId, SessionId, ShellId, SubId, TransferId};
+use crate::id::{CommandId, Id, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId};
 
 /// The kinds of resources, one URI scheme each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -23,6 +23,8 @@ pub enum Scheme {
     Transfer,
     /// `rsync://<RSYNC_ID>/progress`
     Rsync,
+    /// `serial://<SERIAL_ID>/output`
+    Serial,
 }
 
 /// What a body is: bytes, a list of events, or one snapshot.
@@ -58,7 +60,7 @@ pub struct Row {
 }
 
 /// The table, in the order of `resources/templates/list`.
-pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION, RSYNC];
+pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION, SERIAL, RSYNC];
 
 const SHELL: Row = Row {
     scheme: Scheme::Shell,
@@ -110,6 +112,19 @@ const SESSION: Row = Row {
                       expires, and how many resources it holds. It has no cursor.",
 };
 
+const SERIAL: Row = Row {
+    scheme: Scheme::Serial,
+    name: "serial",
+    channel: "output",
+    class: Class::Stream,
+    mime: "text/plain",
+    template: "serial://{serial_id}/output{?cursor}",
+    title: "Serial port output stream",
+    description: "What a serial port of the server's own machine received, oldest bytes first. cursor=auto returns what \
+                      this client has not read yet; a number starts at that byte offset; encoding=base64 gives the exact \
+                      bytes. The next offset is in _meta.cursor.",
+};
+
 const RSYNC: Row = Row {
     scheme: Scheme::Rsync,
     name: "rsync",
@@ -132,6 +147,7 @@ impl Scheme {
             Self::Transfer => &TRANSFER,
             Self::Session => &SESSION,
             Self::Rsync => &RSYNC,
+            Self::Serial => &SERIAL,
         }
     }
 
@@ -177,6 +193,12 @@ impl From<TransferId> for Resource {
 impl From<RsyncId> for Resource {
     fn from(id: RsyncId) -> Self {
         Self { scheme: Scheme::Rsync, id: id.as_uuid() }
+    }
+}
+
+impl From<SerialId> for Resource {
+    fn from(id: SerialId) -> Self {
+        Self { scheme: Scheme::Serial, id: id.as_uuid() }
     }
 }
 
@@ -411,7 +433,7 @@ mod tests {
 
     #[test]
     fn uris_that_are_refused() {
-        for text in ["", "x", "ftp://s1/output", "serial://s1/output", "shell:/s1/output", "://s1/output"] {
+        for text in ["", "x", "ftp://s1/output", "modem://s1/output", "shell:/s1/output", "://s1/output"] {
             refused(text, UriFault::BadScheme);
         }
         for text in ["shell:///output", "shell://", "shell://a b/output", "shell://ä/output"] {

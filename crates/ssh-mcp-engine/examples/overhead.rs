@@ -41,6 +41,7 @@ use ssh_mcp_testkit::{
     files::Shelf,
     host::{defaults, plainly},
     mirror::ScriptedMirror,
+    serial::ScriptedBus,
     transcripts::ScriptedDisk,
 };
 use tokio::task::coop::poll_proceed;
@@ -200,6 +201,7 @@ async fn main() {
         connector: Arc::new(Instantly),
         files: Arc::new(Shelf::new()),
         mirror: Arc::new(ScriptedMirror::new()),
+        serial: Arc::new(ScriptedBus::new()),
         transcripts: Arc::new(ScriptedDisk::new()),
     };
     let engine = Engine::start(Arc::new(Settings::default()), ports, 1);

@@ -1,7 +1,7 @@
-//! The tasks of ssh-mcp: sessions, commands and shells, between the ports and the histories.
+//! The tasks of ssh-mcp: sessions, what runs on them, and serial ports, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `transcript`, `lanes` and `peers`
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `serial`, `transcript`, `lanes` and `peers`
 //! (who is told of what), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
@@ -17,6 +17,7 @@ mod observe;
 mod peers;
 mod reading;
 mod rsync;
+mod serial;
 mod session;
 mod shell;
 mod tasks;
@@ -38,6 +39,7 @@ pub use leak::Unobserved;
 pub use observe::{CasualObserver, Observable};
 pub use peers::{ListWatch, Peer, PeerGuard};
 pub use rsync::{SyncError, SyncOrder};
+pub use serial::{CloseSerial, OpenSerial, SerialError, SerialWriteError};
 pub use session::{AgentDisconnected, Disconnected};
 pub use shell::{CloseShell, Ensure, OpenShell, OpenedShell, Opening, ShellMatch, ShellWait, WriteError};
 pub use timers::Drained;
@@ -49,12 +51,14 @@ pub use wait::{Place, Until, WaitItem, WaitOver};
 
 use ssh_mcp_core::{
     id::{CommandId, Id, SessionId, ShellId},
+    kind::serial::OpenDevices,
     lifecycle::{Gate, Touched},
     owner::Owner,
     port::{
         Directory,
         fs::FsMount,
         mirror::Mirror,
+        serial::SerialBus,
         ssh::{ChannelError, Connector, LinkLost},
         transcript::{TranscriptError, Transcripts},
     },
@@ -74,6 +78,8 @@ pub struct Ports {
     pub files: Arc<dyn FsMount>,
     /// What makes two trees equal.
     pub mirror: Arc<dyn Mirror>,
+    /// The serial devices of this machine.
+    pub serial: Arc<dyn SerialBus>,
     /// The place for transcripts.
     pub transcripts: Arc<dyn Transcripts>,
 }
@@ -98,6 +104,8 @@ pub struct Engine {
     names: ssh_mcp_core::sync::Mutex<()>,
     /// The destinations of transfers.
     written: Arc<transfer::claims::Taken>,
+    /// The serial devices that are open here.
+    devices: OpenDevices,
 }
 
 /// An identifier that leads nowhere.
@@ -182,6 +190,7 @@ impl Engine {
             mint: clock::Mint::new(seed),
             names: ssh_mcp_core::sync::Mutex::new(()),
             written: Arc::default(),
+            devices: OpenDevices::default(),
             settings,
         });
         timers::start(&engine);

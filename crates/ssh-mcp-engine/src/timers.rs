@@ -134,6 +134,8 @@ impl Engine {
         );
         self.sweep(&self.registries.rsyncs, now, |_| kept, |rsync| rsync.read.last(), |_| {}, |_| {});
         let kept = self.settings.command_retention;
+        let serials = &self.registries.serials;
+        self.sweep(serials, now, |_| SHORT.min(kept), |serial| serial.read.last(), |_| {}, |_| {});
         let never_read = |_: &Session| Duration::ZERO;
         self.sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
     }
@@ -171,9 +173,12 @@ impl Engine {
         let total = self.settings.history_total;
         let commands = self.registries.commands.all();
         let shells = self.registries.shells.all();
+        let serials = self.registries.serials.all();
         let histories = || {
             let of_commands = commands.iter().map(|command| (command.ended(), &command.history));
-            of_commands.chain(shells.iter().map(|shell| (shell.ended(), &shell.history)))
+            let of_shells = shells.iter().map(|shell| (shell.ended(), &shell.history));
+            let of_serials = serials.iter().map(|serial| (serial.ended(), &serial.history));
+            of_commands.chain(of_shells).chain(of_serials)
         };
         let mut held: usize = histories().map(|(_, history)| history.held()).sum();
         if held <= total {
@@ -240,8 +245,21 @@ impl Engine {
         for rsync in self.registries.rsyncs.all() {
             rsyncs += u64::from(rsync.stop(Reason::ServerShutdown) == Close::Won);
         }
+        let mut serials = 0_u64;
+        for serial in self.registries.serials.all() {
+            serials += u64::from(serial.stop(Reason::ServerShutdown) == Close::Won);
+        }
         let held = sessions.len();
-        tracing::info!(target: target_names::MAIN, commands, shells, transfers, rsyncs, sessions = held, "closing");
+        tracing::info!(
+            target: target_names::MAIN,
+            commands,
+            shells,
+            transfers,
+            rsyncs,
+            serials,
+            sessions = held,
+            "closing"
+        );
         for session in &sessions {
             _ = self.begin_disconnect(session, Reason::ServerShutdown);
         }
@@ -257,6 +275,9 @@ impl Engine {
         }
         for rsync in self.registries.rsyncs.all() {
             self.sync_ended(&rsync).await;
+        }
+        for serial in self.registries.serials.all() {
+            serial.over().await;
         }
         for shell in self.registries.shells.all() {
             shell.over().await;
@@ -275,7 +296,8 @@ impl Engine {
         let transfers =
             self.registries.transfers.all().iter().filter(|entry| entry.ended().is_none()).count();
         let rsyncs = self.registries.rsyncs.all().iter().filter(|entry| entry.ended().is_none()).count();
-        sessions + commands + shells + transfers + rsyncs
+        let serials = self.registries.serials.all().iter().filter(|entry| entry.ended().is_none()).count();
+        sessions + commands + shells + transfers + rsyncs + serials
     }
 }
 

@@ -169,10 +169,11 @@ impl Catalogue {
 
     /// Whether some listed tool makes resources of this kind.
     pub(crate) fn makes(&self, scheme: Scheme) -> bool {
-        // A session is made by whatever connects, and whatever else there is needs one.
+        // A session is made by whatever connects, and whatever else there is needs one, serial ports aside.
+        let needs_session = |made: Option<Scheme>| made.is_some_and(|made| made != Scheme::Serial);
         self.listed
             .iter()
-            .any(|row| row.makes == Some(scheme) || (scheme == Scheme::Session && row.makes.is_some()))
+            .any(|row| row.makes == Some(scheme) || (scheme == Scheme::Session && needs_session(row.makes)))
     }
 
     /// Whether answers have a structured form.
@@ -281,11 +282,11 @@ enum Membership {
 
 /// The sets that tools of this build belong to.
 const SETS: &[&str] =
-    &["all", "core", "read_only", "connection", "exec", "shell", "transfer", "rsync", "sub"];
+    &["all", "core", "read_only", "connection", "exec", "shell", "transfer", "rsync", "sub", "serial"];
 
 /// Families and prefixes of tools that other builds have; an operator's list may name them.
-const OTHER_SETS: &[&str] = &["forward", "serial"];
-const OTHER_TOOLS: &[&str] = &["ssh_forward", "serial_"];
+const OTHER_SETS: &[&str] = &["forward"];
+const OTHER_TOOLS: &[&str] = &["ssh_forward"];
 
 fn is_of_another_build(name: &str) -> bool {
     OTHER_SETS.contains(&name) || OTHER_TOOLS.iter().any(|prefix| name.starts_with(prefix))

@@ -10,9 +10,9 @@ use std::{
 
 use ssh_mcp_core::{
     code::Code,
-    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     owner::Owner,
-    registry::{Command, Entry, Registry, Rsync, Session, Shell, Transfer},
+    registry::{Command, Entry, Registry, Rsync, Serial, Session, Shell, Transfer},
     settings::Settings,
     text,
     uri::{Resource, Scheme},
@@ -89,6 +89,15 @@ impl Cx {
     pub(crate) fn rsync(&self, id: &str) -> Result<Arc<Rsync>, Failure> {
         let rsyncs = &self.engine.registries().rsyncs;
         self.find(rsyncs, id, |id: RsyncId| self.engine.rsync(&self.owner, id))
+    }
+
+    /// A serial port of the caller, open or retained.
+    ///
+    /// # Errors
+    /// `SERIAL_NOT_FOUND`, with the nearest open ones.
+    pub(crate) fn serial(&self, id: &str) -> Result<Arc<Serial>, Failure> {
+        let serials = &self.engine.registries().serials;
+        self.find(serials, id, |id: SerialId| self.engine.serial(&self.owner, id))
     }
 
     /// A lane of the caller.

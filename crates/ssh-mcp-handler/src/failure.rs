@@ -85,6 +85,7 @@ impl Failure {
             Scheme::Command => Code::CommandNotFound,
             Scheme::Transfer => Code::TransferNotFound,
             Scheme::Rsync => Code::RsyncNotFound,
+            Scheme::Serial => Code::SerialNotFound,
         };
         let shown = text::cut(&text::one_line(id), 80).into_owned();
         let word = scheme.as_str();

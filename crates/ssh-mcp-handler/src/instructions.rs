@@ -58,6 +58,10 @@ const PATHS: &[(&[&str], &str)] = &[
         "Files: ssh_upload, ssh_download, then ssh_transfer_progress wait=true; not by commands.",
     ),
     (&["ssh_rsync"], "Trees, and more than 5 files: ssh_rsync, which moves what differs."),
+    (
+        &["serial_open", "serial_write"],
+        "Boards on this machine: serial_open, then serial_write with wait_for.",
+    ),
     (&["ssh_run"], "Last choice: ssh_run connects anew for one command (200 to 2000 ms more)."),
 ];
 
@@ -118,13 +122,16 @@ mod tests {
             "transfer",
             "rsync",
             "sub",
+            "serial",
             "all,-ssh_disconnect_agent",
         ] {
             let text = under(toolsets);
             let words: Vec<String> = toolsets.split(',').map(str::to_owned).collect();
             let catalogue = Catalogue::new(Arc::new(Settings { toolsets: words, ..Settings::default() }));
             for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
-                let named = tools::rows().any(|row| row.name == word) || word.starts_with("ssh_");
+                let named = tools::rows().any(|row| row.name == word)
+                    || word.starts_with("ssh_")
+                    || word.starts_with("serial_");
                 assert!(!named || catalogue.has(word), "{toolsets}: {word}");
             }
         }

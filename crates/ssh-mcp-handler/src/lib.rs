@@ -526,7 +526,7 @@ async fn guarded<T>(
 
 /// What the server says of bytes inside notifications.
 fn inline_capability(piece: usize) -> ExperimentalCapabilities {
-    let schemes = [Scheme::Shell, Scheme::Command].map(Scheme::as_str);
+    let schemes = [Scheme::Shell, Scheme::Command, Scheme::Serial].map(Scheme::as_str);
     let says = json!({ "version": "1", "max_bytes_per_notify": piece, "schemes": schemes });
     let says = says.as_object().cloned().unwrap_or_default();
     ExperimentalCapabilities::from([(outlet::CAPABILITY.to_owned(), says)])
@@ -536,7 +536,7 @@ fn inline_capability(piece: usize) -> ExperimentalCapabilities {
 fn implementation() -> Implementation {
     let implementation = Implementation::new("ssh-mcp", env!("CARGO_PKG_VERSION"))
         .with_title("SSH for agents")
-        .with_description("Sessions, commands, interactive shells and files on other machines over SSH.")
+        .with_description("Sessions, commands, interactive shells and files on other machines over SSH, and serial ports of this one.")
         .with_icons(vec![Icon::new(ICON).with_mime_type("image/svg+xml").with_sizes(vec!["any".to_owned()])]);
     match WEBSITE {
         "" => implementation,

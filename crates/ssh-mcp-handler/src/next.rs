@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -35,6 +35,10 @@ pub(crate) enum After<'a> {
     TransferRuns(TransferId),
     /// A sync is under way.
     SyncRuns(RsyncId),
+    /// A serial port was opened.
+    SerialOpened(SerialId),
+    /// A serial port was given input.
+    SerialInput(SerialId),
     /// A lane was opened.
     LaneOpened(SubId),
     /// A lane was paused.
@@ -111,6 +115,17 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             let id = [("rsync_id", Value::Text(rsync.to_string()))];
             items.call("ssh_rsync_stats", &id);
             items.call("ssh_rsync_cancel", &id);
+        }
+        After::SerialOpened(serial) => {
+            items.follow(serial);
+            let serial = [("serial_id", Value::Text(serial.to_string()))];
+            items.call("serial_write", &serial);
+            items.call("serial_press", &serial);
+            items.call("serial_close", &serial);
+        }
+        After::SerialInput(serial) => {
+            items.follow(serial);
+            items.read(serial);
         }
         After::LaneOpened(lane) => {
             let id = [("sub_id", Value::Text(lane.to_string()))];

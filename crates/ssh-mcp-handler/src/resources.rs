@@ -38,7 +38,7 @@ pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {
         .collect()
 }
 
-/// One page of the owner's resources: sessions, shells, commands, transfers, syncs, each kind newest first.
+/// One page of the owner's resources: sessions, shells, commands, transfers, syncs, serial ports, each kind newest first.
 ///
 /// # Errors
 /// Invalid params for a cursor this server did not make.
@@ -107,7 +107,7 @@ pub(crate) fn state_body(engine: &Engine, source: &Source) -> Option<String> {
         Source::Session(session) => Some(read::session_body(engine, session).to_string()),
         Source::Transfer(transfer) => Some(transfer::body(engine, transfer).to_string()),
         Source::Rsync(sync) => Some(rsync::newest(engine, sync).to_string()),
-        Source::Command(_) | Source::Shell(_) => None,
+        Source::Command(_) | Source::Shell(_) | Source::Serial(_) => None,
     }
 }
 
@@ -120,6 +120,7 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
         Scheme::Command => "Command",
         Scheme::Transfer => "Transfer",
         Scheme::Rsync => "Sync",
+        Scheme::Serial => "Serial port",
     };
     let label = |session: Uuid| {
         let entry = engine.registries().sessions.entry(session.into());
@@ -128,7 +129,8 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
     let own = short(glimpse.id);
     let name = match (scheme, glimpse.session, &glimpse.name) {
         (Scheme::Session, _, Some(name)) => format!("{kind} {own} ({name})"),
-        (Scheme::Session, _, None)
+        (Scheme::Serial, _, Some(name)) => format!("{kind} {own} ({name})"),
+        (Scheme::Session | Scheme::Serial, _, None)
         | (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync, None, _) => {
             format!("{kind} {own}")
         }

@@ -30,6 +30,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::{Drained, Engine, Ports};
 use ssh_mcp_handler::{Handler, Shared, Transport};
+use ssh_mcp_serial::SystemBus;
 use ssh_mcp_sftp::Sftp;
 use ssh_mcp_ssh::RusshConnector;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,7 @@ use crate::{
     user::User,
 };
 
-/// The product under these settings, over real SSH. Must be called inside a runtime.
+/// The product under these settings, over real SSH and on the serial ports of this machine. Must be called inside a runtime.
 pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
     let mut seed = [0; 8];
     // Only the jitter between connection attempts hangs on it.
@@ -55,6 +56,7 @@ pub fn assemble(settings: Arc<Settings>) -> Arc<Shared> {
         connector: Arc::new(connector),
         files: Arc::new(Sftp),
         mirror: Arc::new(ssh_mcp_mirror::BothWays),
+        serial: Arc::new(SystemBus::new()),
         transcripts: Arc::new(transcripts),
     };
     Shared::new(Engine::start(settings, ports, u64::from_le_bytes(seed)))

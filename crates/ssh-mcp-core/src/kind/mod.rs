@@ -4,10 +4,12 @@
 //! Pure: time comes in as `now` (since the engine's start), actions and deadlines go out.
 
 pub mod command;
+pub mod input;
 pub mod login_shell;
 pub mod needles;
 pub mod pid_line;
 pub mod rsync;
+pub mod serial;
 pub mod shell;
 pub mod tail;
 pub mod transfer;

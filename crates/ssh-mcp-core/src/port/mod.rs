@@ -8,6 +8,7 @@ pub mod fs;
 pub mod mirror;
 mod outlet;
 pub mod resolve;
+pub mod serial;
 pub mod ssh;
 pub mod transcript;
 

@@ -7,17 +7,31 @@ use crate::{
 };
 
 /// The order to end a resource, given once by whoever won its word, and what goes back when it has ended.
-pub struct Duty<O> {
+pub struct Duty<O, H = Hold> {
     order: OnceCell<O>,
     /// Rung for the task when the order was given.
     pub told: Notify,
-    /// The hold on the session and the place among what runs there; gone once the resource has ended.
-    hold: Mutex<Option<(SessionRef, Place)>>,
+    /// Gone once the resource has ended.
+    hold: Mutex<Option<H>>,
+}
+
+/// What a resource of a session holds. The reference goes last: who sees the session without references finds every place
+/// free.
+pub struct Hold {
+    _place: Place,
+    _reference: SessionRef,
 }
 
 impl<O: Copy> Duty<O> {
-    /// The duty of a task that begins.
-    pub fn new(hold: (SessionRef, Place)) -> Self {
+    /// The duty of a task on a session that begins.
+    pub fn new((reference, place): (SessionRef, Place)) -> Self {
+        Self::holding(Hold { _place: place, _reference: reference })
+    }
+}
+
+impl<O: Copy, H> Duty<O, H> {
+    /// The duty of a task that begins and holds this.
+    pub fn holding(hold: H) -> Self {
         Self { order: OnceCell::new(), told: Notify::new(), hold: Mutex::new(Some(hold)) }
     }
 
@@ -33,13 +47,10 @@ impl<O: Copy> Duty<O> {
         self.order.get().copied()
     }
 
-    /// Gives session and place back; the second call does nothing.
+    /// Gives back what is held; the second call does nothing.
     pub fn let_go(&self) {
         let hold = self.hold.lock().take();
-        // The reference goes last: who sees the session without references finds every place free.
-        if let Some((reference, place)) = hold {
-            drop(place);
-            drop(reference);
-        }
+        // Outside the lock: what goes back may wake others.
+        drop(hold);
     }
 }

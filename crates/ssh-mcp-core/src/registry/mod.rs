@@ -8,6 +8,7 @@ mod command;
 mod duty;
 mod recording;
 mod rsync;
+mod serial;
 mod session;
 mod shell;
 mod transfer;
@@ -25,6 +26,7 @@ pub use command::{Command, CommandSpec};
 pub use duty::Duty;
 pub use recording::{Observer, Recording, Watchable};
 pub use rsync::{Rsync, RsyncFacts, RsyncSpec};
+pub use serial::{Serial, SerialSpec};
 pub use session::{Cascade, Expiry, Health, HealthWord, Mount, Session, SessionSpec};
 pub use shell::{Manner, Shell, ShellSpec};
 pub use transfer::{Direction, Transfer, TransferFacts, TransferSpec, TransferStatus};
@@ -53,8 +55,8 @@ pub trait Entry: Send + Sync + 'static {
     /// Whom it belongs to.
     fn owner(&self) -> &Owner;
 
-    /// The session it runs on; for a session itself, its own identifier.
-    fn session_id(&self) -> SessionId;
+    /// The session it runs on; for a session itself, its own identifier. A serial port runs on none.
+    fn session_id(&self) -> Option<SessionId>;
 
     /// What a listing says about it.
     fn glimpse(&self) -> Glimpse;
@@ -185,7 +187,7 @@ impl<E: Entry> Registry<E> {
     /// The entries of a session, newest first.
     pub fn of_session(&self, session: SessionId) -> Vec<Arc<E>> {
         let mut entries = self.all();
-        entries.retain(|entry| entry.session_id() == session);
+        entries.retain(|entry| entry.session_id() == Some(session));
         entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id()));
         entries
     }
@@ -229,12 +231,14 @@ pub struct Registries {
     pub transfers: Registry<Transfer>,
     /// Syncs of two trees.
     pub rsyncs: Registry<Rsync>,
+    /// Serial ports.
+    pub serials: Registry<Serial>,
 }
 
 impl Registries {
     /// The registries in the order of `resources/list`.
-    pub fn directories(&self) -> [&dyn Directory; 5] {
-        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs]
+    pub fn directories(&self) -> [&dyn Directory; 6] {
+        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs, &self.serials]
     }
 
     /// The registry of a scheme.
@@ -245,6 +249,7 @@ impl Registries {
             Scheme::Command => &self.commands,
             Scheme::Transfer => &self.transfers,
             Scheme::Rsync => &self.rsyncs,
+            Scheme::Serial => &self.serials,
         }
     }
 }

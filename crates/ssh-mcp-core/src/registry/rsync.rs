@@ -168,8 +168,8 @@ impl Entry for Rsync {
         &self.spec.owner
     }
 
-    fn session_id(&self) -> SessionId {
-        self.spec.session
+    fn session_id(&self) -> Option<SessionId> {
+        Some(self.spec.session)
     }
 
     fn glimpse(&self) -> Glimpse {

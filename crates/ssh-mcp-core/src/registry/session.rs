@@ -213,8 +213,8 @@ impl Entry for Session {
         &self.spec.owner
     }
 
-    fn session_id(&self) -> SessionId {
-        self.spec.id
+    fn session_id(&self) -> Option<SessionId> {
+        Some(self.spec.id)
     }
 
     fn glimpse(&self) -> Glimpse {

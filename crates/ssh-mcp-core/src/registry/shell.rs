@@ -8,7 +8,7 @@ use crate::{
     cursor::Cursor,
     history::ByteHistory,
     id::{Id, SessionId, ShellId},
-    kind::{command::Exit, shell::InputQueue},
+    kind::{command::Exit, input::InputQueue, shell::Frame},
     lifecycle::{Close, Ending, Lifecycle, SessionRef},
     owner::Owner,
     port::{Glimpse, ssh::PtySize},
@@ -31,7 +31,7 @@ pub struct Shell {
     /// How far the `ssh_shell_*` tools have drained the output; one place for all callers, as one terminal has.
     pub drained: Cursor,
     /// Input on its way to the far side.
-    pub input: InputQueue,
+    pub input: InputQueue<Frame>,
     /// Why and when it ended, and what the far side said.
     pub ending: Ending<Option<Exit>>,
     /// Last input or output.
@@ -162,8 +162,8 @@ impl Entry for Shell {
         &self.spec.owner
     }
 
-    fn session_id(&self) -> SessionId {
-        self.spec.session
+    fn session_id(&self) -> Option<SessionId> {
+        Some(self.spec.session)
     }
 
     fn glimpse(&self) -> Glimpse {

@@ -192,8 +192,8 @@ impl Entry for Transfer {
         &self.spec.owner
     }
 
-    fn session_id(&self) -> SessionId {
-        self.spec.session
+    fn session_id(&self) -> Option<SessionId> {
+        Some(self.spec.session)
     }
 
     fn glimpse(&self) -> Glimpse {

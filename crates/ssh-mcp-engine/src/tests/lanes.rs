@@ -19,7 +19,7 @@ use ssh_mcp_testkit::{
 use super::{Rig, SECOND, ask_exec, ask_shell, ms, reason, rig, rig_with};
 use crate::{Engine, Inline, LaneEntry, OpenLane, OpenLaneError, Origin, Peer, PeerGuard};
 
-fn pull() -> Options {
+pub(super) fn pull() -> Options {
     Options {
         form: Form::Pull,
         start: Start::At(0),
@@ -34,19 +34,19 @@ fn pull() -> Options {
     }
 }
 
-fn payload() -> Options {
+pub(super) fn payload() -> Options {
     let timing = Timing { debounce: ms(5), ..pull().timing };
     Options { form: Form::Payload { piece: 32 * 1024 }, timing, ..pull() }
 }
 
 /// A client of an engine.
-struct Client {
+pub(super) struct Client {
     guard: PeerGuard,
-    outlet: RecordedOutlet,
+    pub(super) outlet: RecordedOutlet,
 }
 
 impl Client {
-    fn of(engine: &Arc<Engine>) -> Self {
+    pub(super) fn of(engine: &Arc<Engine>) -> Self {
         Self { guard: PeerGuard::new(Arc::clone(engine)), outlet: RecordedOutlet::new() }
     }
 
@@ -68,7 +68,7 @@ impl Rig {
         }
     }
 
-    fn try_lane(
+    pub(super) fn try_lane(
         &self,
         client: &Client,
         resource: impl Into<Resource>,
@@ -78,12 +78,17 @@ impl Rig {
         self.engine.open_lane(&self.owner, client.peer(), ask)
     }
 
-    fn lane(&self, client: &Client, resource: impl Into<Resource>, options: Options) -> Arc<LaneEntry> {
+    pub(super) fn lane(
+        &self,
+        client: &Client,
+        resource: impl Into<Resource>,
+        options: Options,
+    ) -> Arc<LaneEntry> {
         self.try_lane(client, resource, options).unwrap()
     }
 }
 
-fn is_end(delivery: &Delivery) -> bool {
+pub(super) fn is_end(delivery: &Delivery) -> bool {
     matches!(delivery, Delivery::End { .. })
 }
 

@@ -347,6 +347,7 @@ async fn what_belongs_to_another_owner_does_not_exist() {
         host: rig.host.clone(),
         files: rig.files.clone(),
         mirror: rig.mirror.clone(),
+        bus: rig.bus.clone(),
         engine: Arc::clone(&rig.engine),
         owner: Owner::token("x"),
     };

@@ -1,6 +1,6 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
-//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`, `syncs`. `life`:
+//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`, `syncs`, `serials`. `life`:
 //! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
@@ -8,6 +8,7 @@ mod ladder;
 mod lanes;
 mod life;
 mod races;
+mod serials;
 mod sessions;
 mod shells;
 mod syncs;
@@ -35,6 +36,7 @@ use ssh_mcp_testkit::{
     files::Shelf,
     host::{Script, ScriptedHost, defaults},
     mirror::ScriptedMirror,
+    serial::ScriptedBus,
     transcripts::ScriptedDisk,
 };
 
@@ -56,6 +58,7 @@ struct Rig {
     host: ScriptedHost,
     files: Shelf,
     mirror: ScriptedMirror,
+    bus: ScriptedBus,
     engine: Arc<Engine>,
     owner: Owner,
 }
@@ -83,13 +86,16 @@ fn rig_keeping(
     change(&mut settings);
     let files = Shelf::new();
     let mirror = ScriptedMirror::new();
+    let bus = ScriptedBus::new();
     let ports = Ports {
         connector,
         files: Arc::new(files.clone()),
         mirror: Arc::new(mirror.clone()),
+        serial: Arc::new(bus.clone()),
         transcripts: Arc::new(disk),
     };
-    Rig { host, files, mirror, engine: Engine::start(Arc::new(settings), ports, 7), owner: Owner::local() }
+    let engine = Engine::start(Arc::new(settings), ports, 7);
+    Rig { host, files, mirror, bus, engine, owner: Owner::local() }
 }
 
 fn target() -> Target {

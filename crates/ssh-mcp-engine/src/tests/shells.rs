@@ -3,7 +3,8 @@
 use ssh_mcp_core::{
     kind::{
         command::Exit,
-        shell::{InputQueue, exit_reason},
+        input::InputQueue,
+        shell::{Frame, exit_reason},
     },
     port::ssh::{Signal, Start},
     registry::Manner,
@@ -87,7 +88,7 @@ async fn a_write_larger_than_the_queue_arrives_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shell_that_reads_nothing_takes_so_much_and_no_more() {
-    const QUEUE: usize = InputQueue::FRAMES * 32 * 1024;
+    const QUEUE: usize = InputQueue::<Frame>::FRAMES * 32 * 1024;
     // What it prints meanwhile is no sign of life.
     let mut chatty = Script::new().not_reading();
     for _ in 0..100 {

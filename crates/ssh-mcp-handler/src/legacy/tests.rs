@@ -469,8 +469,12 @@ async fn names_between_001_and_this_version_are_taken_with_001_alone() {
     let progress = json!({ "transfer_id": "x" });
     let progress = walk.rig.raw("ssh_get_transfer_progress", progress, None).await.unwrap();
     assert_eq!(progress.structured_content.unwrap()["code"], "TRANSFER_NOT_FOUND");
-    // Its new tool is not in this build.
-    assert!(walk.rig.raw("ssh_serial_list_ports", json!({}), None).await.is_err());
+    let opened = walk.rig.raw("ssh_serial_open", json!({ "path": "/dev/none" }), None).await.unwrap();
+    assert_eq!(opened.structured_content.unwrap()["code"], "SERIAL_ERROR");
+    for (old, new) in [("ssh_serial_list_ports", "serial_scan"), ("ssh_serial_list_open", "serial_active")] {
+        let answer = walk.rig.raw(old, json!({}), None).await.unwrap();
+        assert_eq!(answer.structured_content.unwrap()["tool"], new);
+    }
     assert!(walk.rig.shared.catalogue.entries().iter().all(|entry| entry.face.name() != "ssh_execute_batch"));
 
     let other = Walk::through(LegacyTools::V002, host());

@@ -9,12 +9,12 @@ use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, Resourc
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, Origin, View, Window},
-    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     kind::command::Status,
     lane::{Characters, Form, Ranges, Take},
     owner::Owner,
     port::Directory,
-    registry::{Command, Entry, Expiry, Found, HealthWord, Rsync, Session, Shell, Transfer},
+    registry::{Command, Entry, Expiry, Found, HealthWord, Rsync, Session, Transfer},
     text,
     uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri, UriError, UriFault},
 };
@@ -56,7 +56,7 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let shell = reader.engine.shell(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Shell(&shell));
             shell.active.touch(reader.engine.clock().now());
-            reader.stream(text, &uri, resource, &shell.history, shell_meta(&shell))?
+            reader.stream(text, &uri, resource, &shell.history, stream_meta(&*shell))?
         }
         Scheme::Command => {
             let id = CommandId::from(resource.id);
@@ -75,6 +75,12 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let rsync = reader.engine.rsync(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Rsync(&rsync));
             reader.log(text, &uri, resource, &rsync)?
+        }
+        Scheme::Serial => {
+            let id = SerialId::from(resource.id);
+            let serial = reader.engine.serial(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Serial(&serial));
+            reader.stream(text, &uri, resource, &serial.history, stream_meta(&*serial))?
         }
         Scheme::Session => {
             let id = SessionId::from(resource.id);
@@ -160,9 +166,10 @@ impl Reader<'_> {
                 let body = match (uri.scheme, query.stream) {
                     (Scheme::Command, None) => two_blocks(&window, query.escapes),
                     (Scheme::Command, Some(_))
-                    | (Scheme::Shell | Scheme::Transfer | Scheme::Rsync | Scheme::Session, _) => {
-                        shown(&window.bytes, query.escapes)
-                    }
+                    | (
+                        Scheme::Shell | Scheme::Serial | Scheme::Transfer | Scheme::Rsync | Scheme::Session,
+                        _,
+                    ) => shown(&window.bytes, query.escapes),
                 };
                 ResourceContents::text(body, asked).with_mime_type(uri.scheme.row().mime)
             }
@@ -347,10 +354,11 @@ pub(super) fn session_body(engine: &Engine, session: &Session) -> Value {
     body
 }
 
-fn shell_meta(shell: &Shell) -> JsonObject {
-    let ended = shell.ended();
+/// Of what is open or closed: shells and serial ports.
+fn stream_meta<E: Entry>(entry: &E) -> JsonObject {
+    let ended = entry.ended();
     let mut meta = JsonObject::new();
-    meta.insert("kind".into(), Scheme::Shell.as_str().into());
+    meta.insert("kind".into(), E::SCHEME.as_str().into());
     meta.insert("status".into(), if ended.is_some() { "closed" } else { "open" }.into());
     meta.extend(ended.map(|(reason, _)| ("reason".to_owned(), reason.as_str().into())));
     meta

@@ -87,7 +87,15 @@ fn nothing_that_is_not_listed_is_named() {
     let looks_like_a_tool =
         |word: &str| ["ssh_", "sub_", "serial_"].iter().any(|prefix| word.starts_with(prefix));
     // The identifier of a lane, the capability a client declares, and OpenSSH's own words.
-    let fields = ["sub_id", "sub_ids", "ssh_inline_push", "ssh_config_file", "ssh_options", "extra_ssh_args"];
+    let fields = [
+        "sub_id",
+        "sub_ids",
+        "serial_id",
+        "ssh_inline_push",
+        "ssh_config_file",
+        "ssh_options",
+        "extra_ssh_args",
+    ];
     let names: Vec<&str> = names.into_iter().chain(fields).collect();
     for row in tools::rows() {
         let schema = Value::Object((row.call.input)(&Settings::default())).to_string();

@@ -114,6 +114,7 @@ async fn automatic_reads_give_each_byte_once_and_never_twice() {
         host: rig.host.clone(),
         files: rig.files.clone(),
         mirror: rig.mirror.clone(),
+        bus: rig.bus.clone(),
         shared: Arc::clone(&rig.shared),
         owner: rig.owner.clone(),
         peer: ssh_mcp_engine::Peer::new(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ssh_mcp_core::{owner::Owner, port::ssh::Connector, settings::Settings, text};
 use ssh_mcp_engine::{Engine, Peer, Ports};
 use ssh_mcp_testkit::{
-    files::Shelf, host::ScriptedHost, mirror::ScriptedMirror, outlet::RecordedOutlet,
+    files::Shelf, host::ScriptedHost, mirror::ScriptedMirror, outlet::RecordedOutlet, serial::ScriptedBus,
     transcripts::ScriptedDisk,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ pub(crate) struct Rig {
     pub(crate) host: ScriptedHost,
     pub(crate) files: Shelf,
     pub(crate) mirror: ScriptedMirror,
+    pub(crate) bus: ScriptedBus,
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Owner,
     pub(crate) peer: Arc<Peer>,
@@ -68,10 +69,12 @@ impl Rig {
     ) -> Self {
         let files = Shelf::new();
         let mirror = ScriptedMirror::new();
+        let bus = ScriptedBus::new();
         let ports = Ports {
             connector,
             files: Arc::new(files.clone()),
             mirror: Arc::new(mirror.clone()),
+            serial: Arc::new(bus.clone()),
             transcripts: Arc::new(disk),
         };
         let engine = Engine::start(Arc::new(settings), ports, 1);
@@ -79,6 +82,7 @@ impl Rig {
             host,
             files,
             mirror,
+            bus,
             shared: Shared::new(engine),
             owner: Owner::local(),
             peer: Peer::new(),
@@ -88,11 +92,11 @@ impl Rig {
 
     /// The same server as another owner sees it, over a connection of its own.
     pub(crate) fn as_owner(&self, name: &str) -> Self {
-        let (host, files, mirror) = (self.host.clone(), self.files.clone(), self.mirror.clone());
         Self {
-            host,
-            files,
-            mirror,
+            host: self.host.clone(),
+            files: self.files.clone(),
+            mirror: self.mirror.clone(),
+            bus: self.bus.clone(),
             shared: Arc::clone(&self.shared),
             owner: Owner::token(name),
             peer: Peer::new(),
@@ -190,7 +194,7 @@ impl Rig {
 }
 
 impl Answered {
-    fn of(result: &CallToolResult) -> Self {
+    pub(crate) fn of(result: &CallToolResult) -> Self {
         let text = result.content[0].as_text().unwrap().text.clone();
         Self { text, facts: result.structured_content.clone().unwrap() }
     }

@@ -188,7 +188,8 @@ fn to_example() -> Value {
 }
 
 fn capabilities() -> Value {
-    let inline = json!({ "version": "1", "max_bytes_per_notify": 32768, "schemes": ["shell", "command"] });
+    let inline =
+        json!({ "version": "1", "max_bytes_per_notify": 32768, "schemes": ["shell", "command", "serial"] });
     json!({ "tools": {}, "resources": { "subscribe": true, "listChanged": true }, "prompts": {}, "completions": {},
         "experimental": { "ssh_inline_push": inline } })
 }

@@ -8,6 +8,7 @@ pub(crate) mod exec;
 mod process;
 pub(crate) mod resources;
 pub(crate) mod rsync;
+pub(crate) mod serial;
 pub(crate) mod shell;
 pub(crate) mod sub;
 pub(crate) mod transfer;
@@ -21,8 +22,16 @@ use crate::{cx::Cx, failure::Failure, reply::Reply};
 
 /// Every tool, in the order of `tools/list`.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    let families =
-        [connect::ROWS, exec::ROWS, shell::ROWS, transfer::ROWS, rsync::ROWS, sub::ROWS, resources::ROWS];
+    let families = [
+        connect::ROWS,
+        exec::ROWS,
+        shell::ROWS,
+        transfer::ROWS,
+        rsync::ROWS,
+        sub::ROWS,
+        serial::ROWS,
+        resources::ROWS,
+    ];
     families.into_iter().flatten()
 }
 
@@ -120,6 +129,8 @@ pub(crate) enum Set {
     Rsync,
     /// Lanes.
     Sub,
+    /// Serial ports.
+    Serial,
     /// What most work needs.
     Core,
 }
@@ -134,6 +145,7 @@ impl Set {
             Self::Transfer => "transfer",
             Self::Rsync => "rsync",
             Self::Sub => "sub",
+            Self::Serial => "serial",
             Self::Core => "core",
         }
     }

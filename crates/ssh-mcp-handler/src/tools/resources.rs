@@ -25,7 +25,7 @@ use crate::{
 pub(crate) const ROWS: &[Row] = &[Row {
     name: "ssh_resources",
     title: "List sessions and what runs on them",
-    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands, transfers and syncs, \
+    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands, transfers, syncs and serial ports, \
                   each with its URI, state, age and how much it printed or moved. Take it to find something again whose id you \
                   no longer have, by session, agent, target or name; it looks at nothing remote. include_ended also \
                   shows what has ended and can still be read. For sessions with a health check take ssh_sessions.",
@@ -65,6 +65,7 @@ enum Kind {
     Command,
     Transfer,
     Rsync,
+    Serial,
 }
 
 impl Arguments for ListArgs {
@@ -151,7 +152,11 @@ impl Listed {
         }
         parts.push(format!("observers: {}", self.observers));
         let moves = [Scheme::Transfer, Scheme::Rsync].map(Scheme::as_str).contains(&self.kind);
-        let bytes = if moves { "moved" } else { "printed" };
+        let bytes = match self.kind {
+            _ if moves => "moved",
+            kind if kind == Scheme::Serial.as_str() => "received",
+            _ => "printed",
+        };
         parts.push(format!("{bytes}: {}", text::human_size(self.bytes)));
         parts.push(format!("up: {} s", self.uptime_seconds));
         parts.push(format!("idle: {} s", self.idle_seconds));
@@ -215,6 +220,7 @@ impl From<Kind> for Scheme {
             Kind::Command => Self::Command,
             Kind::Transfer => Self::Transfer,
             Kind::Rsync => Self::Rsync,
+            Kind::Serial => Self::Serial,
         }
     }
 }

@@ -14,6 +14,7 @@ use ssh_mcp_core::{
     text,
 };
 use ssh_mcp_engine::LaneEntry;
+pub(crate) use wait::{Answered, ItemBody, Patterns};
 
 use super::{Effect, Key, Reach, Repeat, Row, Set, call};
 use crate::{cx::Cx, failure::Failure, reply::Warned};

@@ -145,6 +145,14 @@ impl Body for WaitBody {
 }
 
 impl ItemBody {
+    /// The item as the only one of an answer.
+    pub(crate) fn write(&self, text: &mut Text) {
+        text.item(self.line());
+        if !self.delta.is_empty() {
+            text.block("data", &Shown::whole(self.delta.clone()));
+        }
+    }
+
     fn line(&self) -> String {
         let mut line = format!(
             "{} [{}] {} cursor={} bytes={} total={}",
@@ -160,6 +168,91 @@ impl ItemBody {
         }
         line
     }
+}
+
+/// What the answer to something is known by, for a call that asks and waits in one.
+pub(crate) struct Patterns {
+    texts: Vec<String>,
+    until: Until,
+}
+
+/// How a wait for an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answered {
+    /// A pattern appeared.
+    Matched,
+    /// The resource has ended without one.
+    Ended,
+    /// The time has.
+    Timeout,
+}
+
+impl Answered {
+    /// The word on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Ended => "ended",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+impl Patterns {
+    /// Patterns as `sub_wait` takes them, from the argument `field`.
+    ///
+    /// # Errors
+    /// `FILTER_INVALID` for the first that is none.
+    pub(crate) fn compile(field: &str, texts: Vec<String>) -> Result<Self, Failure> {
+        let until = Until::Match(compiled(field, &texts)?);
+        Ok(Self { texts, until })
+    }
+
+    /// Waits until one of them appears behind a place, and shows what came, whether one did or not.
+    pub(crate) async fn await_behind(
+        &self,
+        cx: &Cx,
+        source: Source,
+        from: u64,
+        patience: Duration,
+    ) -> (Answered, ItemBody) {
+        let patience = patience.min(LONGEST);
+        let clock = cx.engine.clock();
+        let began = clock.now();
+        let item = Item { wait: WaitItem { source, place: Place::Behind(from) }, from: From::Explicit(from) };
+        let beat = || Beat {
+            progress: clock.now().saturating_sub(began).as_secs(),
+            total: Some(patience.as_secs()),
+            message: "waiting for an answer".into(),
+        };
+        let work = cx.engine.await_items(std::slice::from_ref(&item.wait), &self.until, patience);
+        let over = match cx.progress.while_waiting(EVERY_5_S, work, beat).await {
+            Waiting::Done(over) => over,
+            // Nobody reads the answer, so nothing is taken for it.
+            Waiting::Cancelled => return (Answered::Timeout, item.untouched()),
+        };
+        let claim = item.claim(cx);
+        let mut body = item.untouched();
+        claim.show(cx, &item, cx.output_bytes(None), true, &mut body).await;
+        let answered = match over {
+            WaitOver::Matched { pattern, .. } => {
+                body.matched_pattern = self.texts.get(pattern).cloned();
+                Answered::Matched
+            }
+            WaitOver::Ended => Answered::Ended,
+            WaitOver::News | WaitOver::Quiet | WaitOver::Patience => Answered::Timeout,
+        };
+        (answered, body)
+    }
+}
+
+fn compiled(field: &str, patterns: &[String]) -> Result<Vec<Filter>, Failure> {
+    let compile = |(at, pattern): (usize, &String)| {
+        Filter::compile(pattern, LONGEST_PATTERN)
+            .map_err(|error| bad_filter(&format!("{field}[{at}]"), &error))
+    };
+    patterns.iter().enumerate().map(compile).collect()
 }
 
 /// One resource of the call, and where what is new begins.
@@ -275,13 +368,7 @@ impl WaitArgs {
             (UntilWord::Quiet, true) => {
                 Ok(Until::Quiet(Duration::from_millis(self.quiet_ms.clamp(10, 60_000))))
             }
-            (UntilWord::Match, false) => {
-                let compiled = self.patterns.iter().enumerate().map(|(at, pattern)| {
-                    Filter::compile(pattern, LONGEST_PATTERN)
-                        .map_err(|error| bad_filter(&format!("patterns[{at}]"), &error))
-                });
-                Ok(Until::Match(compiled.collect::<Result<_, _>>()?))
-            }
+            (UntilWord::Match, false) => Ok(Until::Match(compiled("patterns", &self.patterns)?)),
         }
     }
 
