@@ -8,7 +8,7 @@ use std::{
 use ssh_mcp_core::{
     lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
-    registry::{Command, Manner, Rsync, Shell, Transfer},
+    registry::{Closing, Command, Forward, Manner, Rsync, Shell, Transfer},
     target_names,
 };
 
@@ -25,6 +25,8 @@ pub enum Observable<'a> {
     Transfer(&'a Arc<Transfer>),
     /// A sync.
     Rsync(&'a Arc<Rsync>),
+    /// A forward.
+    Forward(&'a Arc<Forward>),
 }
 
 /// A call that reads or waits; dropping it ends the observation.
@@ -45,6 +47,7 @@ pub(crate) enum Watched {
     Shell(Arc<Shell>),
     Transfer(Arc<Transfer>),
     Rsync(Arc<Rsync>),
+    Forward(Arc<Forward>),
 }
 
 impl Engine {
@@ -143,6 +146,7 @@ impl Watched {
             Self::Shell(shell) => &shell.life,
             Self::Transfer(transfer) => &transfer.life,
             Self::Rsync(rsync) => &rsync.life,
+            Self::Forward(forward) => &forward.life,
         }
     }
 
@@ -152,6 +156,7 @@ impl Watched {
             Self::Shell(shell) => shell.read.touch(now),
             Self::Transfer(transfer) => transfer.read.touch(now),
             Self::Rsync(rsync) => rsync.read.touch(now),
+            Self::Forward(forward) => forward.read.touch(now),
         }
     }
 
@@ -161,6 +166,7 @@ impl Watched {
             Self::Shell(shell) => shell.unwatched.touch(now),
             Self::Transfer(transfer) => transfer.unwatched.touch(now),
             Self::Rsync(rsync) => rsync.unwatched.touch(now),
+            Self::Forward(forward) => forward.unwatched.touch(now),
         }
     }
 
@@ -170,6 +176,8 @@ impl Watched {
             Self::Shell(shell) => shell.spec.grace,
             Self::Transfer(transfer) => transfer.spec.grace,
             Self::Rsync(rsync) => rsync.spec.grace,
+            // It never releases itself.
+            Self::Forward(_) => Duration::MAX,
         }
     }
 
@@ -186,6 +194,7 @@ impl Watched {
             Self::Shell(shell) => shell.duty.give((reason, Manner::HangUp)),
             Self::Transfer(transfer) => transfer.duty.give(reason),
             Self::Rsync(rsync) => rsync.duty.give(reason),
+            Self::Forward(forward) => forward.duty.give((reason, Closing::AtOnce)),
         }
     }
 }
@@ -197,6 +206,7 @@ impl From<Observable<'_>> for Watched {
             Observable::Shell(shell) => Self::Shell(Arc::clone(shell)),
             Observable::Transfer(transfer) => Self::Transfer(Arc::clone(transfer)),
             Observable::Rsync(rsync) => Self::Rsync(Arc::clone(rsync)),
+            Observable::Forward(forward) => Self::Forward(Arc::clone(forward)),
         }
     }
 }

@@ -58,6 +58,10 @@ const PATHS: &[(&[&str], &str)] = &[
         "Files: ssh_upload, ssh_download, then ssh_transfer_progress wait=true; not by commands.",
     ),
     (&["ssh_rsync"], "Trees, and more than 5 files: ssh_rsync, which moves what differs."),
+    (
+        &["ssh_forward", "ssh_forward_close"],
+        "A port of or behind the host, here: ssh_forward, which lasts until ssh_forward_close.",
+    ),
     (&["ssh_run"], "Last choice: ssh_run connects anew for one command (200 to 2000 ms more)."),
 ];
 
@@ -117,6 +121,7 @@ mod tests {
             "shell",
             "transfer",
             "rsync",
+            "forward",
             "sub",
             "all,-ssh_disconnect_agent",
         ] {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, RsyncId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SessionId, ShellId, SubId, TransferId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -35,6 +35,9 @@ pub(crate) enum After<'a> {
     TransferRuns(TransferId),
     /// A sync is under way.
     SyncRuns(RsyncId),
+    /// A forward was opened.
+    #[cfg_attr(not(feature = "port_forward"), expect(dead_code, reason = "of the forward tools only"))]
+    ForwardOpened(ForwardId),
     /// A lane was opened.
     LaneOpened(SubId),
     /// A lane was paused.
@@ -112,6 +115,7 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             items.call("ssh_rsync_stats", &id);
             items.call("ssh_rsync_cancel", &id);
         }
+        After::ForwardOpened(forward) => items.follow(forward),
         After::LaneOpened(lane) => {
             let id = [("sub_id", Value::Text(lane.to_string()))];
             for tool in ["sub_pause", "sub_resume", "sub_filter", "sub_replay", "sub_stats", "sub_close"] {

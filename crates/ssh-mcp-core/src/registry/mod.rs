@@ -6,6 +6,7 @@
 
 mod command;
 mod duty;
+mod forward;
 mod recording;
 mod rsync;
 mod session;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use command::{Command, CommandSpec};
 pub use duty::Duty;
+pub use forward::{Closing, Forward, ForwardEnd, ForwardSpec, ForwardStatus};
 pub use recording::{Observer, Recording, Watchable};
 pub use rsync::{Rsync, RsyncFacts, RsyncSpec};
 pub use session::{Cascade, Expiry, Health, HealthWord, Mount, Session, SessionSpec};
@@ -229,12 +231,14 @@ pub struct Registries {
     pub transfers: Registry<Transfer>,
     /// Syncs of two trees.
     pub rsyncs: Registry<Rsync>,
+    /// Forwards of TCP connections.
+    pub forwards: Registry<Forward>,
 }
 
 impl Registries {
     /// The registries in the order of `resources/list`.
-    pub fn directories(&self) -> [&dyn Directory; 5] {
-        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs]
+    pub fn directories(&self) -> [&dyn Directory; 6] {
+        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs, &self.forwards]
     }
 
     /// The registry of a scheme.
@@ -245,6 +249,7 @@ impl Registries {
             Scheme::Command => &self.commands,
             Scheme::Transfer => &self.transfers,
             Scheme::Rsync => &self.rsyncs,
+            Scheme::Forward => &self.forwards,
         }
     }
 }

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     history::History,
-    id::{CommandId, RsyncId, SessionId, ShellId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SessionId, ShellId, TransferId},
     lane::Parting,
     lifecycle::Snapshot,
     owner::Owner,
     port::EndWords,
     quota::Quota,
     reason::Reason,
-    registry::{Command, Entry, Found, Rsync, Session, Shell, Transfer},
+    registry::{Command, Entry, Forward, Found, Rsync, Session, Shell, Transfer},
     uri::{Resource, Scheme},
 };
 
@@ -31,6 +31,8 @@ pub enum Source {
     Transfer(Arc<Transfer>),
     /// A sync.
     Rsync(Arc<Rsync>),
+    /// A forward.
+    Forward(Arc<Forward>),
     /// A session.
     Session(Arc<Session>),
 }
@@ -52,6 +54,7 @@ impl Source {
             Scheme::Shell => engine.shell(owner, ShellId::from(resource.id)).map(Self::Shell),
             Scheme::Transfer => engine.transfer_of(owner, TransferId::from(resource.id)).map(Self::Transfer),
             Scheme::Rsync => engine.rsync(owner, RsyncId::from(resource.id)).map(Self::Rsync),
+            Scheme::Forward => engine.forward_of(owner, ForwardId::from(resource.id)).map(Self::Forward),
             Scheme::Session => {
                 let sessions = &engine.registries.sessions;
                 let id = SessionId::from(resource.id);
@@ -75,6 +78,7 @@ impl Source {
             Self::Shell(shell) => shell.spec.id.into(),
             Self::Transfer(transfer) => transfer.spec.id.into(),
             Self::Rsync(rsync) => rsync.spec.id.into(),
+            Self::Forward(forward) => forward.spec.id.into(),
             Self::Session(session) => session.spec.id.into(),
         }
     }
@@ -86,6 +90,7 @@ impl Source {
             Self::Shell(shell) => History::Bytes(&shell.history),
             Self::Transfer(transfer) => History::State(&transfer.changes),
             Self::Rsync(rsync) => History::Log(&rsync.course.log),
+            Self::Forward(forward) => History::Log(&forward.traffic.log),
             Self::Session(session) => History::State(&session.health),
         }
     }
@@ -98,6 +103,7 @@ impl Source {
             Self::Shell(_) => "closed",
             Self::Transfer(transfer) => transfer.status().as_str(),
             Self::Rsync(rsync) => rsync.status().as_str(),
+            Self::Forward(forward) => forward.status().as_str(),
             Self::Session(session) => session.health.load().word.as_str(),
         }
     }
@@ -112,6 +118,7 @@ impl Source {
             Self::Shell(shell) => (shell.ending.get()?.reason, None),
             Self::Transfer(transfer) => (transfer.ending.get()?.reason, None),
             Self::Rsync(rsync) => (rsync.ending.get()?.reason, None),
+            Self::Forward(forward) => (forward.ending.get()?.reason, None),
             Self::Session(session) => (session.ending.get()?.reason, None),
         };
         Some(EndWords { reason, exit_code })
@@ -124,6 +131,7 @@ impl Source {
             Self::Shell(shell) => Some(Observable::Shell(shell)),
             Self::Transfer(transfer) => Some(Observable::Transfer(transfer)),
             Self::Rsync(rsync) => Some(Observable::Rsync(rsync)),
+            Self::Forward(forward) => Some(Observable::Forward(forward)),
             Self::Session(_) => None,
         }
     }
@@ -134,6 +142,7 @@ impl Source {
             Self::Shell(shell) => &shell.lanes,
             Self::Transfer(transfer) => &transfer.lanes,
             Self::Rsync(rsync) => &rsync.lanes,
+            Self::Forward(forward) => &forward.lanes,
             Self::Session(session) => &session.lanes,
         }
     }
@@ -144,6 +153,7 @@ impl Source {
             Self::Shell(shell) => Some(shell.life.snapshot()),
             Self::Transfer(transfer) => Some(transfer.life.snapshot()),
             Self::Rsync(rsync) => Some(rsync.life.snapshot()),
+            Self::Forward(forward) => Some(forward.life.snapshot()),
             Self::Session(_) => None,
         }
     }
@@ -154,7 +164,7 @@ impl Source {
             Self::Shell(shell) => Some(shell.spec.grace),
             Self::Transfer(transfer) => Some(transfer.spec.grace),
             Self::Rsync(rsync) => Some(rsync.spec.grace),
-            Self::Session(_) => None,
+            Self::Forward(_) | Self::Session(_) => None,
         }
     }
 
@@ -196,6 +206,14 @@ impl Source {
                 Some(observer) => Admitted::Live(Some(observer)),
                 None => late(rsync.ended().map(|(reason, _)| reason).or_else(|| rsync.duty.order())),
             },
+            Self::Forward(forward) => match observed(Watched::Forward(Arc::clone(forward))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => {
+                    let reason = forward.ended().map(|(reason, _)| reason);
+                    let reason = reason.or_else(|| forward.duty.order().map(|(reason, _)| reason));
+                    Admitted::Gone(self.gone(engine, reason.unwrap_or(Reason::ConnectionLost)))
+                }
+            },
             Self::Session(session) => match session.ended() {
                 None => Admitted::Live(None),
                 Some((reason, _)) => Admitted::Gone(self.gone(engine, reason)),
@@ -222,6 +240,10 @@ impl Source {
             Self::Rsync(rsync) => {
                 let ended = rsync.ended().map_or(now, |(_, at)| at);
                 engine.gone(&registries.rsyncs, &rsync.spec.owner, rsync.spec.id, reason, ended)
+            }
+            Self::Forward(forward) => {
+                let ended = forward.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.forwards, &forward.spec.owner, forward.spec.id, reason, ended)
             }
             Self::Session(session) => {
                 let ended = session.ended().map_or(now, |(_, at)| at);

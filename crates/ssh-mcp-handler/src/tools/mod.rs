@@ -5,6 +5,8 @@
 
 pub(crate) mod connect;
 pub(crate) mod exec;
+#[cfg(feature = "port_forward")]
+pub(crate) mod forward;
 mod process;
 pub(crate) mod resources;
 pub(crate) mod rsync;
@@ -21,10 +23,27 @@ use crate::{cx::Cx, failure::Failure, reply::Reply};
 
 /// Every tool, in the order of `tools/list`.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    let families =
-        [connect::ROWS, exec::ROWS, shell::ROWS, transfer::ROWS, rsync::ROWS, sub::ROWS, resources::ROWS];
+    let families = [
+        connect::ROWS,
+        exec::ROWS,
+        shell::ROWS,
+        transfer::ROWS,
+        rsync::ROWS,
+        #[cfg(feature = "port_forward")]
+        forward::ROWS,
+        sub::ROWS,
+        resources::ROWS,
+    ];
     families.into_iter().flatten()
 }
+
+/// Tools that other builds have: the name, the feature that has it.
+pub(crate) const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "port_forward"))]
+    ("ssh_forward", "port_forward"),
+    #[cfg(not(feature = "port_forward"))]
+    ("ssh_forward_close", "port_forward"),
+];
 
 /// Everything the product knows about a tool by itself.
 pub(crate) struct Row {
@@ -60,6 +79,7 @@ impl Row {
             "ssh_exec_batch" => &[process::UNSHOWN],
             "ssh_shell_open" => &[connect::UNSHOWN_BY_SHELL, process::UNSHOWN, shell::UNSHOWN_BY_OPEN],
             "ssh_shell_write" => &[process::UNSHOWN],
+            "ssh_forward" => &[connect::UNSHOWN_BY_SHELL, &["remote_host"]],
             "ssh_upload" => &[process::UNSHOWN],
             "ssh_download" => &[process::UNSHOWN, transfer::UNSHOWN_BY_DOWNLOAD],
             _ => &[],
@@ -118,6 +138,9 @@ pub(crate) enum Set {
     Transfer,
     /// Syncs of trees.
     Rsync,
+    /// Forwards of connections.
+    #[cfg_attr(not(feature = "port_forward"), expect(dead_code, reason = "of the forward tools only"))]
+    Forward,
     /// Lanes.
     Sub,
     /// What most work needs.
@@ -133,6 +156,7 @@ impl Set {
             Self::Shell => "shell",
             Self::Transfer => "transfer",
             Self::Rsync => "rsync",
+            Self::Forward => "forward",
             Self::Sub => "sub",
             Self::Core => "core",
         }

@@ -238,11 +238,7 @@ impl WaitArgs {
         let mut items = Vec::new();
         for (at, text) in self.uris.iter().enumerate() {
             let uri = uri::parse(text).map_err(|error| {
-                let got = shown("uris", &json!(text));
-                Failure::argument(format!(
-                    "uris[{at}]: {} must be {}; got {got}",
-                    error.field, error.expected
-                ))
+                Failure::uri(&format!("uris[{at}]"), &shown("uris", &json!(text)), &error)
             })?;
             items.push(Item::of_uri(cx, text, &uri)?);
         }

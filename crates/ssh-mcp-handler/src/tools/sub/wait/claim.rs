@@ -6,23 +6,24 @@
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, History, View, Window},
-    kind::rsync::Status,
     lane::{Characters, Ranges, Take},
-    registry::Rsync,
     text,
 };
-use ssh_mcp_engine::{Place, Source};
+use ssh_mcp_engine::Place;
 
 use super::{From, Item, ItemBody};
-use crate::{cx::Cx, resources, tools::rsync};
+use crate::{
+    cx::Cx,
+    resources::{self, Log, LogStatus},
+};
 
 impl Item {
     /// Takes everything new; what is taken here nobody else gets.
     pub(super) fn claim(&self, cx: &Cx) -> Claim {
         let source = self.source();
         let resource = source.resource();
-        if let Source::Rsync(sync) = source {
-            return self.claim_events(cx, sync);
+        if let Some(log) = Log::of(source) {
+            return self.claim_events(cx, log);
         }
         let History::Bytes(bytes) = source.history() else {
             let seq = source.history().mark().seq;
@@ -69,21 +70,21 @@ impl Item {
         }
     }
 
-    /// The events of a sync from where this caller stands to the newest.
-    fn claim_events(&self, cx: &Cx, sync: &Rsync) -> Claim {
-        let (status, end) = (sync.status(), sync.course.log.mark().end);
+    /// The events of a log from where this caller stands to the newest.
+    fn claim_events(&self, cx: &Cx, log: Log<'_>) -> Claim {
+        let (status, end) = (log.status(), log.mark().end);
         let window = |at: u64| (at, end);
         let (from, next) = match (self.from, &cx.push) {
-            (From::Auto, Some(push)) => push.peer.cursor(sync.spec.id.into()).claim(window),
+            (From::Auto, Some(push)) => push.peer.cursor(log.resource()).claim(window),
             (From::Explicit(at), push) => {
                 if let Some(push) = push {
-                    push.peer.cursor(sync.spec.id.into()).advance_contiguous(at, end);
+                    push.peer.cursor(log.resource()).advance_contiguous(at, end);
                 }
                 window(at)
             }
             (From::Lane | From::Auto, _) => self.through_lane(cx, window),
         };
-        let mut events = rsync::events(&cx.engine, sync, from, usize::MAX);
+        let mut events = log.events(&cx.engine, from, usize::MAX);
         events.shown.retain(|event| event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq < next));
         // From 0 means from the oldest held, of which nothing is missing.
         Claim::Events { status, events: events.shown, next, gap: if from == 0 { 0 } else { events.gap } }
@@ -125,7 +126,7 @@ pub(super) enum Claim {
     /// What the filter of a lane let through.
     Ranges(Ranges),
     /// Events of a log, the oldest first.
-    Events { status: Status, events: Vec<Value>, next: u64, gap: u64 },
+    Events { status: LogStatus, events: Vec<Value>, next: u64, gap: u64 },
     /// A state, and whether it is another one.
     State { changed: bool, seq: u64 },
 }
@@ -159,7 +160,7 @@ impl Claim {
             Self::Events { status, events, next, gap } => {
                 body.cursor = *next;
                 body.gap_bytes = (*gap > 0).then_some(*gap);
-                let Source::Rsync(sync) = item.source() else { return };
+                let Some(log) = Log::of(item.source()) else { return };
                 if events.is_empty() && !item.has_ended() {
                     return;
                 }
@@ -173,7 +174,7 @@ impl Claim {
                 };
                 let shown = events.iter().rev().take_while(fits).count().max(1).min(events.len());
                 let (old, new) = events.split_at(events.len() - shown);
-                let mut delta = rsync::body(sync, *status, new.to_vec());
+                let mut delta = log.body(*status, new.to_vec());
                 if let (Some(first), Some(fields)) = (old.first(), delta.as_object_mut()) {
                     let left_out = json!({ "events": old.len(), "cursor": first.get("seq") });
                     fields.insert("left_out".to_owned(), left_out);
