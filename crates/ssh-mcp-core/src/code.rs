@@ -120,6 +120,12 @@ codes! {
         WriteFailed = "WRITE_FAILED", No,
             "The shell's input is closed, or took nothing for 5 s.",
             "The shell is gone or stuck: close it and open a new one.";
+        ForwardFailed = "FORWARD_FAILED", After,
+            "Nobody can listen there, or the server does not forward.",
+            "Take a port from 1024 on or another address; the server's AllowTcpForwarding or GatewayPorts may forbid it.";
+        PortInUse = "PORT_IN_USE", After,
+            "The local port is taken.",
+            "Give another local_port; 0 takes any that is free.";
         RsyncProtocolError = "RSYNC_PROTOCOL_ERROR", Backoff,
             "The dialogue of a sync broke.",
             "Try once more, or with the other transport; the far side's words stand here.";
@@ -163,6 +169,12 @@ codes! {
         TransferNotFound = "TRANSFER_NOT_FOUND", No,
             "Unknown, or ended and past retention.",
             "Start the transfer again; resume=true goes on behind what has arrived.";
+        ForwardNotFound = "FORWARD_NOT_FOUND", No,
+            "Unknown, or ended and past retention.",
+            "List forwards with ssh_resources, or open the forward again.";
+        ForwardPortNotFound = "FORWARD_PORT_NOT_FOUND", No,
+            "No forward has that local port.",
+            "Compare with the port the forward answered when it was opened; ssh_resources lists forwards.";
         SerialNotFound = "SERIAL_NOT_FOUND", No,
             "Never opened, or closed, or the device is gone.",
             "List open ports with serial_active, or open the device with serial_open.";
@@ -192,6 +204,9 @@ codes! {
         MaxTransfersExceeded = "MAX_TRANSFERS_EXCEEDED", After,
             "The session has as many transfers and syncs under way as it may.",
             "Wait for a transfer or sync of this session to end, or cancel one.";
+        MaxForwardsExceeded = "MAX_FORWARDS_EXCEEDED", After,
+            "The session has as many forwards as it may.",
+            "Close a forward of this session first.";
         RsyncUnavailable = "RSYNC_UNAVAILABLE", After,
             "The host has no rsync, or lets none run, and no other way was allowed.",
             "Install rsync on the host, or use transport=auto.";
@@ -252,8 +267,8 @@ codes! {
             "The expression does not compile, or is too long or too large.",
             "Correct the expression: linear-time syntax, without look-around and back-references.";
         FeatureDisabled = "FEATURE_DISABLED", No,
-            "The operator left the tool out.",
-            "Use another tool, or ask the operator to add the tool set named here.";
+            "This build has it not, or the operator left the tool out.",
+            "Use another tool, or ask the operator for the build or the tool set named here.";
         IdempotencyKeyTooLong = "IDEMPOTENCY_KEY_TOO_LONG", No,
             "The key is above 256 bytes; nothing ran.",
             "Use a key of at most 256 bytes, such as a UUID.";
@@ -347,6 +362,8 @@ warnings! {
     NotAtomic = "NOT_ATOMIC", "warn";
     /// rsync failed before the first file was touched; the file service took over.
     WireFallback = "WIRE_FALLBACK", "recover";
+    /// A forward listens where others than its own machine reach it.
+    ExposedListener = "EXPOSED_LISTENER", "warn";
     /// Files of a sync failed, or something asked for was not done.
     SyncIncomplete = "SYNC_INCOMPLETE", "warn";
     /// The window that was asked for could not be opened; the transcript is written all the same.

@@ -75,6 +75,8 @@ ids! {
     TransferId;
     /// Names a sync of two trees on a session.
     RsyncId;
+    /// Names a forward of TCP connections on a session.
+    ForwardId;
     /// Names an open serial port.
     SerialId;
     /// Names one client connection; its automatic cursors belong to it.

@@ -138,6 +138,12 @@ settings! {
     /// Entries of one tree at most, of syncs and of recursive transfers.
     rsync_file_list_limit: u32 = HST, "SSH_RSYNC_FILE_LIST_LIMIT", count(1_000_000, 1, 100_000_000), ;
 
+"Forwards":
+    /// Forwards of one session.
+    max_forwards_per_session: u32 = HST, "SSH_MAX_FORWARDS_PER_SESSION", count(32, 1, U32), ;
+    /// Connections of one forward at a time; further ones wait to be let in.
+    max_forward_connections: usize = HST, "SSH_MAX_FORWARD_CONNECTIONS", count(256, 1, U32), ;
+
 "Serial ports":
     /// Devices that may be opened, as patterns of paths in which `*` and `?` stop at a slash; none listed means any, `none` means none.
     allow_serial: Vec<String> = HST, "SSH_MCP_ALLOW_SERIAL", list(""), ;

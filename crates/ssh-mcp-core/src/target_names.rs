@@ -10,6 +10,8 @@ pub const SSH: &str = "ssh_mcp::ssh";
 pub const AUTH: &str = "ssh_mcp::auth";
 /// Syncs of trees.
 pub const RSYNC: &str = "ssh_mcp::rsync";
+/// Forwards.
+pub const FORWARD: &str = "ssh_mcp::forward";
 /// Serial ports.
 pub const SERIAL: &str = "ssh_mcp::serial";
 /// States of resources and sessions, timers, reapers.

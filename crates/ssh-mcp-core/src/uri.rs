@@ -1,13 +1,14 @@
 //! Resource URIs: the schemes as one table, and the parser and printer for them (`docs/resources.md`).
 //!
-//! A kind that this build does not serve has no row here; its scheme is then as unknown as any other text.
+//! A kind that a build leaves out (`forward` without `port_forward`) has no row in the table; its name is known all the same,
+//! so that it is not mistaken for a slip of the pen.
 
 use std::fmt;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::id::{CommandId, Id, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId};
+use crate::id::{CommandId, ForwardId, Id, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId};
 
 /// The kinds of resources, one URI scheme each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -23,6 +24,8 @@ pub enum Scheme {
     Transfer,
     /// `rsync://<RSYNC_ID>/progress`
     Rsync,
+    /// `forward://<FORWARD_ID>/events`
+    Forward,
     /// `serial://<SERIAL_ID>/output`
     Serial,
 }
@@ -60,7 +63,16 @@ pub struct Row {
 }
 
 /// The table, in the order of `resources/templates/list`.
-pub const TABLE: &[Row] = &[SHELL, COMMAND, TRANSFER, SESSION, SERIAL, RSYNC];
+pub const TABLE: &[Row] = &[
+    SHELL,
+    COMMAND,
+    TRANSFER,
+    SESSION,
+    #[cfg(feature = "port_forward")]
+    FORWARD,
+    SERIAL,
+    RSYNC,
+];
 
 const SHELL: Row = Row {
     scheme: Scheme::Shell,
@@ -112,6 +124,19 @@ const SESSION: Row = Row {
                       expires, and how many resources it holds. It has no cursor.",
 };
 
+const FORWARD: Row = Row {
+    scheme: Scheme::Forward,
+    name: "forward",
+    channel: "events",
+    class: Class::Log,
+    mime: "application/json",
+    template: "forward://{forward_id}/events{?cursor}",
+    title: "Port-forward event log",
+    description: "One JSON object: where a forward listens and leads, its counters of connections and bytes, and its events \
+                      from the cursor on: connections that came, were joined to their target, ended or failed and why. \
+                      cursor=auto gives what this client has not read yet; a number starts at that event.",
+};
+
 const SERIAL: Row = Row {
     scheme: Scheme::Serial,
     name: "serial",
@@ -147,6 +172,7 @@ impl Scheme {
             Self::Transfer => &TRANSFER,
             Self::Session => &SESSION,
             Self::Rsync => &RSYNC,
+            Self::Forward => &FORWARD,
             Self::Serial => &SERIAL,
         }
     }
@@ -193,6 +219,12 @@ impl From<TransferId> for Resource {
 impl From<RsyncId> for Resource {
     fn from(id: RsyncId) -> Self {
         Self { scheme: Scheme::Rsync, id: id.as_uuid() }
+    }
+}
+
+impl From<ForwardId> for Resource {
+    fn from(id: ForwardId) -> Self {
+        Self { scheme: Scheme::Forward, id: id.as_uuid() }
     }
 }
 
@@ -319,6 +351,8 @@ pub enum UriFault {
     BadCursor,
     /// Another query value is unusable.
     BadQuery,
+    /// This build leaves the scheme out.
+    FeatureDisabled,
 }
 
 /// Reads a resource URI.
@@ -330,7 +364,18 @@ pub fn parse(text: &str) -> Result<Uri, UriError> {
     let bad_scheme =
         || fault(UriFault::BadScheme, "scheme", text, "one of the schemes of resources/templates/list");
     let (scheme, rest) = location.split_once("://").ok_or_else(bad_scheme)?;
-    let row = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(scheme)).ok_or_else(bad_scheme)?;
+    let row = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(scheme)).ok_or_else(|| match FORWARD
+        .name
+        .eq_ignore_ascii_case(scheme)
+    {
+        true => fault(
+            UriFault::FeatureDisabled,
+            "scheme",
+            scheme,
+            "one that this build serves: it has no forwards",
+        ),
+        false => bad_scheme(),
+    })?;
 
     let (id, channel) = rest.split_once('/').map_or((rest, ""), |(id, channel)| (id, channel));
     let id_char = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
@@ -450,6 +495,18 @@ mod tests {
         }
         for query in ["max_bytes=0", "encoding=hex", "strip_ansi=1", "sub_id=x", "stream=both"] {
             refused(&format!("command://s1/output?{query}"), UriFault::BadQuery);
+        }
+    }
+
+    #[test]
+    fn a_scheme_that_is_left_out_is_no_slip_of_the_pen() {
+        let uri = format!("Forward://{ID}/events?cursor=3");
+        match cfg!(feature = "port_forward") {
+            true => assert_eq!(
+                parse(&uri).unwrap().resource().unwrap().to_string(),
+                format!("forward://{ID}/events")
+            ),
+            false => refused(&uri, UriFault::FeatureDisabled),
         }
     }
 

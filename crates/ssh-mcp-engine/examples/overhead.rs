@@ -23,6 +23,7 @@ use ssh_mcp_core::{
     owner::Owner,
     port::{
         BoxFuture,
+        forward::{Line, LineError},
         resolve::{ResolveError, Resolved, TargetAsk},
         ssh::{
             Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, ConnectError,
@@ -84,6 +85,10 @@ impl Link for Instantly {
         let wire = Arc::new(Wire::default());
         let events = Box::new(Events(Arc::clone(&wire), Bytes::from(vec![b'x'; CHUNK])));
         Box::pin(at_once(Ok(Channel { events, control: Arc::new(Control(wire)) })))
+    }
+
+    fn line(&self) -> BoxFuture<'_, Result<Box<dyn Line>, LineError>> {
+        Box::pin(at_once(Err(LineError::NotAgain)))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<Duration, LinkLost>> {

@@ -286,6 +286,7 @@ impl Engine {
             commands: Quota::new(self.settings.max_commands_per_session),
             shells: Quota::new(self.settings.max_shells_per_session),
             transfers: Quota::new(self.settings.max_transfers_per_session),
+            forwards: Quota::new(self.settings.max_forwards_per_session),
             lanes: Quota::new(self.settings.lanes_per_uri),
             files: Mount::new(now),
             login_shell: Flight::new(),

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ssh_mcp_core::{
     lifecycle::{AutoRelease, Expired, Leak, Lifecycle, Report, State},
     reason::Reason,
-    registry::{Command, LeakReport, Registries, Rsync, Serial, Shell, Transfer},
+    registry::{Command, Forward, LeakReport, Registries, Rsync, Serial, Shell, Transfer},
     target_names,
     uri::{Resource, Scheme},
 };
@@ -54,6 +54,9 @@ impl Engine {
         for rsync in self.registries.rsyncs.all() {
             self.look_at(now, Subject::of_rsync(&rsync), || Watched::Rsync(Arc::clone(&rsync)));
         }
+        for forward in self.registries.forwards.all() {
+            self.look_at(now, Subject::of_forward(&forward), || Watched::Forward(Arc::clone(&forward)));
+        }
         for serial in self.registries.serials.all() {
             self.look_at(now, Subject::of_serial(&serial), || Watched::Serial(Arc::clone(&serial)));
         }
@@ -80,13 +83,14 @@ impl Engine {
 
     /// The report about a resource that is due, for whoever shows it; given once.
     pub fn take_leak(&self, resource: Resource) -> Option<Unobserved> {
-        let Registries { commands, shells, transfers, rsyncs, serials, .. } = &self.registries;
+        let Registries { commands, shells, transfers, rsyncs, forwards, serials, .. } = &self.registries;
         let now = self.clock.now();
         match resource.scheme {
             Scheme::Command => Subject::of_command(&*commands.entry(resource.id.into())?).take_report(now),
             Scheme::Shell => Subject::of_shell(&*shells.entry(resource.id.into())?).take_report(now),
             Scheme::Transfer => Subject::of_transfer(&*transfers.entry(resource.id.into())?).take_report(now),
             Scheme::Rsync => Subject::of_rsync(&*rsyncs.entry(resource.id.into())?).take_report(now),
+            Scheme::Forward => Subject::of_forward(&*forwards.entry(resource.id.into())?).take_report(now),
             Scheme::Serial => Subject::of_serial(&*serials.entry(resource.id.into())?).take_report(now),
             Scheme::Session => None,
         }
@@ -152,6 +156,19 @@ impl<'a> Subject<'a> {
             created: rsync.spec.started,
             unwatched: rsync.unwatched.last(),
             used: rsync.read.last(),
+        }
+    }
+
+    fn of_forward(forward: &'a Forward) -> Self {
+        Self {
+            resource: forward.spec.id.into(),
+            life: &forward.life,
+            report: &forward.leak,
+            has_ended: forward.ending.get().is_some(),
+            created: forward.spec.started,
+            unwatched: forward.unwatched.last(),
+            // What goes through it is input.
+            used: forward.read.last().max(forward.active.last()),
         }
     }
 

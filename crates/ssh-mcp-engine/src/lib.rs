@@ -1,8 +1,8 @@
 //! The tasks of ssh-mcp: sessions, what runs on them, and serial ports, between the ports and the histories.
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
-//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `serial`, `transcript`, `lanes` and `peers`
-//! (who is told of what), `wait`. What they ask for is
+//! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `forward`, `serial`, `transcript`, `lanes`
+//! and `peers` (who is told of what), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
 //!
@@ -11,6 +11,8 @@
 mod clock;
 mod command;
 mod connect;
+#[cfg(feature = "port_forward")]
+mod forward;
 mod lanes;
 mod leak;
 mod observe;
@@ -34,6 +36,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 pub use clock::Clock;
 pub use command::{Cancel, Exec, Waited};
 pub use connect::{Connect, ConnectAnswer, ConnectFailure, Goal, Progress, Reuse};
+#[cfg(feature = "port_forward")]
+pub use forward::{BindError, CloseForward, ForwardError, ForwardOrder};
 pub use lanes::{Body, Inline, LaneClosed, LaneEntry, LaneSums, OpenLane, OpenLaneError, Origin, Source};
 pub use leak::Unobserved;
 pub use observe::{CasualObserver, Observable};
@@ -50,7 +54,7 @@ pub use transfer::{
 pub use wait::{Place, Until, WaitItem, WaitOver};
 
 use ssh_mcp_core::{
-    id::{CommandId, Id, SessionId, ShellId},
+    id::{CommandId, ForwardId, Id, SessionId, ShellId},
     kind::serial::OpenDevices,
     lifecycle::{Gate, Touched},
     owner::Owner,
@@ -64,7 +68,7 @@ use ssh_mcp_core::{
     },
     quota::Quota,
     reason::Reason,
-    registry::{Command, Entry, Found, Registries, Registry, Session, Shell},
+    registry::{Command, Entry, Forward, Found, Registries, Registry, Session, Shell},
     settings::Settings,
 };
 use tasks::Tasks;
@@ -148,6 +152,12 @@ pub enum StartError {
     /// The session has as many transfers and syncs under way as it may.
     #[error("the session already has {limit} transfers under way")]
     TooManyTransfers {
+        /// How many it may.
+        limit: u32,
+    },
+    /// The session has as many forwards as it may.
+    #[error("the session already has {limit} forwards")]
+    TooManyForwards {
         /// How many it may.
         limit: u32,
     },
@@ -267,6 +277,26 @@ impl Engine {
         shell.read.touch(self.clock.now());
         self.touch_session(shell.spec.session);
         Ok(shell)
+    }
+
+    /// A forward of the owner, active or retained.
+    ///
+    /// # Errors
+    /// Unknown, of another owner, or past its retention.
+    pub fn forward_of(&self, owner: &Owner, id: ForwardId) -> Result<Arc<Forward>, Missing> {
+        let forward = self.look_up(&self.registries.forwards, owner, id)?;
+        forward.read.touch(self.clock.now());
+        self.touch_session(forward.spec.session);
+        Ok(forward)
+    }
+
+    /// Resolves when the end of a forward is recorded.
+    pub(crate) async fn forward_ended(&self, forward: &Forward) {
+        let mut watch = forward.traffic.log.watch();
+        // The last thing that is set: place and reference have been given back.
+        while !forward.traffic.log.mark().ended {
+            watch.changed().await;
+        }
     }
 
     /// Notes a use of a session through one of its resources.

@@ -8,7 +8,7 @@ use std::{
 use ssh_mcp_core::{
     lifecycle::{Epoch, Expired, Lifecycle, Observed, Released, State},
     reason::Reason,
-    registry::{Command, Manner, Rsync, Serial, Shell, Transfer},
+    registry::{Closing, Command, Forward, Manner, Rsync, Serial, Shell, Transfer},
     target_names,
 };
 
@@ -25,6 +25,8 @@ pub enum Observable<'a> {
     Transfer(&'a Arc<Transfer>),
     /// A sync.
     Rsync(&'a Arc<Rsync>),
+    /// A forward.
+    Forward(&'a Arc<Forward>),
     /// A serial port.
     Serial(&'a Arc<Serial>),
 }
@@ -47,6 +49,7 @@ pub(crate) enum Watched {
     Shell(Arc<Shell>),
     Transfer(Arc<Transfer>),
     Rsync(Arc<Rsync>),
+    Forward(Arc<Forward>),
     Serial(Arc<Serial>),
 }
 
@@ -146,6 +149,7 @@ impl Watched {
             Self::Shell(shell) => &shell.life,
             Self::Transfer(transfer) => &transfer.life,
             Self::Rsync(rsync) => &rsync.life,
+            Self::Forward(forward) => &forward.life,
             Self::Serial(serial) => &serial.life,
         }
     }
@@ -156,6 +160,7 @@ impl Watched {
             Self::Shell(shell) => shell.read.touch(now),
             Self::Transfer(transfer) => transfer.read.touch(now),
             Self::Rsync(rsync) => rsync.read.touch(now),
+            Self::Forward(forward) => forward.read.touch(now),
             Self::Serial(serial) => serial.read.touch(now),
         }
     }
@@ -166,6 +171,7 @@ impl Watched {
             Self::Shell(shell) => shell.unwatched.touch(now),
             Self::Transfer(transfer) => transfer.unwatched.touch(now),
             Self::Rsync(rsync) => rsync.unwatched.touch(now),
+            Self::Forward(forward) => forward.unwatched.touch(now),
             Self::Serial(serial) => serial.unwatched.touch(now),
         }
     }
@@ -176,6 +182,8 @@ impl Watched {
             Self::Shell(shell) => shell.spec.grace,
             Self::Transfer(transfer) => transfer.spec.grace,
             Self::Rsync(rsync) => rsync.spec.grace,
+            // It never releases itself.
+            Self::Forward(_) => Duration::MAX,
             // It never releases itself.
             Self::Serial(_) => Duration::MAX,
         }
@@ -194,6 +202,7 @@ impl Watched {
             Self::Shell(shell) => shell.duty.give((reason, Manner::HangUp)),
             Self::Transfer(transfer) => transfer.duty.give(reason),
             Self::Rsync(rsync) => rsync.duty.give(reason),
+            Self::Forward(forward) => forward.duty.give((reason, Closing::AtOnce)),
             Self::Serial(serial) => serial.duty.give(reason),
         }
     }
@@ -206,6 +215,7 @@ impl From<Observable<'_>> for Watched {
             Observable::Shell(shell) => Self::Shell(Arc::clone(shell)),
             Observable::Transfer(transfer) => Self::Transfer(Arc::clone(transfer)),
             Observable::Rsync(rsync) => Self::Rsync(Arc::clone(rsync)),
+            Observable::Forward(forward) => Self::Forward(Arc::clone(forward)),
             Observable::Serial(serial) => Self::Serial(Arc::clone(serial)),
         }
     }

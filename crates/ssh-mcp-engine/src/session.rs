@@ -7,7 +7,7 @@ use ssh_mcp_core::{
     lifecycle::{Close, Disconnect, End, SessionRef, SessionState},
     owner::Owner,
     reason::Reason,
-    registry::{Cascade, Entry, Health, HealthWord, Manner, Session},
+    registry::{Cascade, Closing, Entry, Health, HealthWord, Manner, Session},
     target_names,
 };
 
@@ -24,6 +24,8 @@ pub struct Disconnected {
     pub transfers_aborted: u64,
     /// Syncs that were under way.
     pub rsyncs_cancelled: u64,
+    /// Forwards that were open.
+    pub forwards_closed: u64,
 }
 
 /// What the disconnect of an agent's sessions ended.
@@ -39,6 +41,8 @@ pub struct AgentDisconnected {
     pub transfers_aborted: u64,
     /// Syncs that were under way.
     pub rsyncs_cancelled: u64,
+    /// Forwards that were open.
+    pub forwards_closed: u64,
 }
 
 /// A keepalive that has no answer by then has none.
@@ -68,6 +72,7 @@ impl Engine {
             shells_closed: cascade.shells,
             transfers_aborted: cascade.transfers,
             rsyncs_cancelled: cascade.rsyncs,
+            forwards_closed: cascade.forwards,
         })
     }
 
@@ -87,6 +92,7 @@ impl Engine {
             total.shells_closed += cascade.shells;
             total.transfers_aborted += cascade.transfers;
             total.rsyncs_cancelled += cascade.rsyncs;
+            total.forwards_closed += cascade.forwards;
         }
         total
     }
@@ -217,6 +223,9 @@ impl Engine {
         }
         for rsync in self.registries.rsyncs.of_session(session.spec.id) {
             cascade.rsyncs += u64::from(rsync.stop(reason) == Close::Won);
+        }
+        for forward in self.registries.forwards.of_session(session.spec.id) {
+            cascade.forwards += u64::from(forward.stop(reason, Closing::AtOnce) == Close::Won);
         }
         cascade
     }

@@ -9,7 +9,7 @@ use ssh_mcp_core::{
     id::Id as _,
     lifecycle::{Close, Expired, Reap, SessionState, Shut},
     reason::Reason,
-    registry::{Command, Entry, Manner, Registry, Session, Shell},
+    registry::{Closing, Command, Entry, Forward, Manner, Registry, Session, Shell},
     target_names,
     uri::Resource,
 };
@@ -138,6 +138,8 @@ impl Engine {
         self.sweep(serials, now, |_| SHORT.min(kept), |serial| serial.read.last(), |_| {}, |_| {});
         let never_read = |_: &Session| Duration::ZERO;
         self.sweep(&self.registries.sessions, now, |_| SHORT.min(kept), never_read, |_| {}, |_| {});
+        let read = |forward: &Forward| forward.read.last();
+        self.sweep(&self.registries.forwards, now, |_| SHORT.min(kept), read, |_| {}, |_| {});
     }
 
     /// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
@@ -245,20 +247,26 @@ impl Engine {
         for rsync in self.registries.rsyncs.all() {
             rsyncs += u64::from(rsync.stop(Reason::ServerShutdown) == Close::Won);
         }
+        let mut forwards = 0_u64;
+        for forward in self.registries.forwards.all() {
+            forwards += u64::from(forward.stop(Reason::ServerShutdown, Closing::AtOnce) == Close::Won);
+        }
         let mut serials = 0_u64;
         for serial in self.registries.serials.all() {
             serials += u64::from(serial.stop(Reason::ServerShutdown) == Close::Won);
         }
         let held = sessions.len();
         tracing::info!(
+
             target: target_names::MAIN,
             commands,
             shells,
             transfers,
             rsyncs,
             serials,
-            sessions = held,
+            forwards, sessions = held,
             "closing"
+
         );
         for session in &sessions {
             _ = self.begin_disconnect(session, Reason::ServerShutdown);
@@ -275,6 +283,9 @@ impl Engine {
         }
         for rsync in self.registries.rsyncs.all() {
             self.sync_ended(&rsync).await;
+        }
+        for forward in self.registries.forwards.all() {
+            self.forward_ended(&forward).await;
         }
         for serial in self.registries.serials.all() {
             serial.over().await;
@@ -296,8 +307,9 @@ impl Engine {
         let transfers =
             self.registries.transfers.all().iter().filter(|entry| entry.ended().is_none()).count();
         let rsyncs = self.registries.rsyncs.all().iter().filter(|entry| entry.ended().is_none()).count();
+        let forwards = self.registries.forwards.all().iter().filter(|entry| entry.ended().is_none()).count();
         let serials = self.registries.serials.all().iter().filter(|entry| entry.ended().is_none()).count();
-        sessions + commands + shells + transfers + rsyncs + serials
+        sessions + commands + shells + transfers + rsyncs + forwards + serials
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmcp::model::JsonObject;
 use serde_json::Value;
 use ssh_mcp_core::{
-    id::{CommandId, RsyncId, SessionId, ShellId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SessionId, ShellId, TransferId},
     target_names, text,
 };
 
@@ -34,6 +34,7 @@ struct Subject {
     shell: Option<String>,
     transfer: Option<String>,
     rsync: Option<String>,
+    forward: Option<String>,
     serial: Option<String>,
     lane: Option<String>,
     agent: Option<String>,
@@ -75,6 +76,7 @@ impl Audit {
             shell_id = subject.shell,
             transfer_id = subject.transfer,
             rsync_id = subject.rsync,
+            forward_id = subject.forward,
             serial_id = subject.serial,
             sub_id = subject.lane,
             outcome = word,
@@ -96,6 +98,7 @@ impl Subject {
             shell: text_of(fields, "shell_id"),
             transfer: text_of(fields, "transfer_id"),
             rsync: text_of(fields, "rsync_id"),
+            forward: text_of(fields, "forward_id"),
             serial: text_of(fields, "serial_id"),
             lane: text_of(fields, "sub_id"),
             agent: text_of(fields, "agent_id"),
@@ -110,6 +113,7 @@ impl Subject {
             shell: self.shell.or(other.shell),
             transfer: self.transfer.or(other.transfer),
             rsync: self.rsync.or(other.rsync),
+            forward: self.forward.or(other.forward),
             serial: self.serial.or(other.serial),
             lane: self.lane.or(other.lane),
             agent: self.agent.or(other.agent),
@@ -139,7 +143,12 @@ impl Subject {
             let id: RsyncId = self.rsync.as_ref()?.parse().ok()?;
             Some(registries.rsyncs.entry(id)?.spec.target.clone())
         };
-        let target = session().or_else(command).or_else(shell).or_else(transfer).or_else(rsync);
+        let forward = || {
+            let id: ForwardId = self.forward.as_ref()?.parse().ok()?;
+            Some(registries.forwards.entry(id)?.spec.target.clone())
+        };
+        let target =
+            session().or_else(command).or_else(shell).or_else(transfer).or_else(rsync).or_else(forward);
         let known = target
             .and_then(|target| target.split_once('@').map(|(user, host)| (host.to_owned(), user.to_owned())));
         known.or_else(|| self.place.clone())

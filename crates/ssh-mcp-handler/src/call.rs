@@ -48,6 +48,9 @@ pub(crate) async fn call(
     let entry = match cx.catalogue.find(request.tool) {
         Ok(entry) => entry,
         Err(NoTool::LeftOut(face, failure)) => return Ok(face.error(*failure, cx.catalogue.form()).into()),
+        Err(NoTool::Absent(failure)) => {
+            return Ok(failure.into_result(request.tool, cx.catalogue.form()).into());
+        }
         Err(NoTool::Unknown) => {
             let name = ssh_mcp_core::text::cut(request.tool, 80).into_owned();
             return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));

@@ -184,23 +184,24 @@ impl Catalogue {
     /// The tool of that name.
     ///
     /// # Errors
-    /// [`NoTool::Unknown`] if this build has none, [`NoTool::LeftOut`] if the operator left it out.
+    /// [`NoTool::Unknown`] if there is none, [`NoTool::Absent`] if another build has it, [`NoTool::LeftOut`] if the operator
+    /// left it out.
     pub(crate) fn find(&self, name: &str) -> Result<&Entry, NoTool> {
         if let Some(entry) = self.entries().iter().find(|entry| entry.face.name() == name) {
             return Ok(entry);
         }
         let row = |name: &str| tools::rows().find(|row| row.name == name);
         let (face, row) = match legacy::tools(self.settings.legacy_tools) {
-            None => row(name).map(|row| (Face::New(row), row)).ok_or(NoTool::Unknown)?,
+            None => row(name).map(|row| (Face::New(row), row)).ok_or_else(|| absent(name))?,
             Some(old) => {
                 let since = legacy::renamed(self.settings.legacy_tools, name);
                 if let Some(entry) = since.and_then(|name| self.own(&name)) {
                     return Ok(entry);
                 }
-                let tool = old.iter().find(|tool| tool.name == name).ok_or(NoTool::Unknown)?;
-                let left_out = |name: &&&str| row(name).is_some() && self.own(name).is_none();
-                let missing = tool.calls.iter().find(left_out).and_then(|name| row(name));
-                (Face::Old(tool), missing.ok_or(NoTool::Unknown)?)
+                let tool = old.iter().find(|tool| tool.name == name).ok_or_else(|| absent(name))?;
+                let missing =
+                    tool.calls.iter().find(|name| self.own(name).is_none()).ok_or(NoTool::Unknown)?;
+                (Face::Old(tool), row(missing).ok_or(NoTool::Unknown)?)
             }
         };
         let set = row.sets.first().map_or("all", |set| set.as_str());
@@ -211,10 +212,23 @@ impl Catalogue {
     }
 }
 
+/// A name this build has no tool for.
+fn absent(name: &str) -> NoTool {
+    match tools::ABSENT.iter().find(|(absent, _)| *absent == name) {
+        None => NoTool::Unknown,
+        Some((_, feature)) => {
+            let failure = Failure::new(Code::FeatureDisabled, format!("this build has no {name}"));
+            NoTool::Absent(Box::new(failure.with_context(format!("feature={feature}"))))
+        }
+    }
+}
+
 /// Why a name is no tool that can be called.
 pub(crate) enum NoTool {
-    /// This build has none of that name.
+    /// Nothing has that name.
     Unknown,
+    /// Another build has it; what to answer.
+    Absent(Box<Failure>),
     /// The operator left it out; what to answer, as what.
     LeftOut(Face, Box<Failure>),
 }
@@ -281,15 +295,26 @@ enum Membership {
 }
 
 /// The sets that tools of this build belong to.
-const SETS: &[&str] =
-    &["all", "core", "read_only", "connection", "exec", "shell", "transfer", "rsync", "sub", "serial"];
+const SETS: &[&str] = &[
+    "all",
+    "core",
+    "read_only",
+    "connection",
+    "exec",
+    "shell",
+    "transfer",
+    "rsync",
+    #[cfg(feature = "port_forward")]
+    "forward",
+    "sub",
+    "serial",
+];
 
-/// Families and prefixes of tools that other builds have; an operator's list may name them.
+/// Families of tools that other builds have; an operator's list may name them.
 const OTHER_SETS: &[&str] = &["forward"];
-const OTHER_TOOLS: &[&str] = &["ssh_forward"];
 
 fn is_of_another_build(name: &str) -> bool {
-    OTHER_SETS.contains(&name) || OTHER_TOOLS.iter().any(|prefix| name.starts_with(prefix))
+    OTHER_SETS.contains(&name) || tools::ABSENT.iter().any(|(absent, _)| *absent == name)
 }
 
 fn belongs(row: &Row, name: &str) -> bool {

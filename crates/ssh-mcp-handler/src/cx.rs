@@ -10,9 +10,9 @@ use std::{
 
 use ssh_mcp_core::{
     code::Code,
-    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     owner::Owner,
-    registry::{Command, Entry, Registry, Rsync, Serial, Session, Shell, Transfer},
+    registry::{Command, Entry, Forward, Registry, Rsync, Serial, Session, Shell, Transfer},
     settings::Settings,
     text,
     uri::{Resource, Scheme},
@@ -91,6 +91,16 @@ impl Cx {
         self.find(rsyncs, id, |id: RsyncId| self.engine.rsync(&self.owner, id))
     }
 
+    /// A forward of the caller, active or retained.
+    ///
+    /// # Errors
+    /// `FORWARD_NOT_FOUND`, with the nearest live ones.
+    #[cfg_attr(not(feature = "port_forward"), expect(dead_code, reason = "of the forward tools only"))]
+    pub(crate) fn forward(&self, id: &str) -> Result<Arc<Forward>, Failure> {
+        let forwards = &self.engine.registries().forwards;
+        self.find(forwards, id, |id: ForwardId| self.engine.forward_of(&self.owner, id))
+    }
+
     /// A serial port of the caller, open or retained.
     ///
     /// # Errors
@@ -131,10 +141,13 @@ impl Cx {
         let transfers = transfers.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
         let rsyncs = registries.rsyncs.of_owner(&self.owner);
         let rsyncs = rsyncs.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
+        let forwards = registries.forwards.of_owner(&self.owner);
+        let forwards = forwards.iter().filter(|one| is_on(one.spec.session)).map(|one| one.spec.id.into());
         commands
             .chain(shells)
             .chain(transfers)
             .chain(rsyncs)
+            .chain(forwards)
             .filter_map(|resource| self.leak(resource))
             .collect()
     }

@@ -3,6 +3,9 @@
 //!
 //! A code is chosen by an exhaustive match over the error, never from its text.
 
+#[cfg(feature = "port_forward")]
+mod forward;
+
 use std::{fmt::Write as _, time::Duration};
 
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData, InputRequiredResult, JsonObject};
@@ -21,7 +24,7 @@ use ssh_mcp_core::{
     registry::Direction,
     target::ShownKey,
     text,
-    uri::{Scheme, UriError},
+    uri::{Scheme, UriError, UriFault},
 };
 use ssh_mcp_engine::{
     ConnectFailure, Missing, StartError, SyncError, TransferError, WriteError, transfer::file::Refusal,
@@ -85,6 +88,7 @@ impl Failure {
             Scheme::Command => Code::CommandNotFound,
             Scheme::Transfer => Code::TransferNotFound,
             Scheme::Rsync => Code::RsyncNotFound,
+            Scheme::Forward => Code::ForwardNotFound,
             Scheme::Serial => Code::SerialNotFound,
         };
         let shown = text::cut(&text::one_line(id), 80).into_owned();
@@ -96,6 +100,21 @@ impl Failure {
             Missing::Gone { reason, nearest, .. } => Self::new(code, format!("{word} {shown} has ended"))
                 .with_context(format!("reason={reason}"))
                 .with_suggestions(nearest),
+        }
+    }
+
+    /// A URI in an argument of a tool that cannot be understood; `place` says where it stands, `got` what stands there.
+    pub(crate) fn uri(place: &str, got: &str, error: &UriError) -> Self {
+        let reason = format!("{place}: {} must be {}; got {got}", error.field, error.expected);
+        match error.kind {
+            UriFault::FeatureDisabled => {
+                Self::new(Code::FeatureDisabled, reason).with_context("feature=port_forward")
+            }
+            UriFault::BadScheme
+            | UriFault::MissingId
+            | UriFault::BadSubPath
+            | UriFault::BadCursor
+            | UriFault::BadQuery => Self::argument(reason),
         }
     }
 
@@ -249,6 +268,10 @@ impl From<StartError> for Failure {
             }
             StartError::TooManyTransfers { limit } => {
                 Self::new(Code::MaxTransfersExceeded, format!("the session has {limit} transfers under way"))
+                    .with_context(format!("limit={limit}"))
+            }
+            StartError::TooManyForwards { limit } => {
+                Self::new(Code::MaxForwardsExceeded, format!("the session has {limit} forwards"))
                     .with_context(format!("limit={limit}"))
             }
             StartError::Channel(error) => channel_error(error),

@@ -59,6 +59,10 @@ const PATHS: &[(&[&str], &str)] = &[
     ),
     (&["ssh_rsync"], "Trees, and more than 5 files: ssh_rsync, which moves what differs."),
     (
+        &["ssh_forward", "ssh_forward_close"],
+        "A port of or behind the host, here: ssh_forward, which lasts until ssh_forward_close.",
+    ),
+    (
         &["serial_open", "serial_write"],
         "Boards on this machine: serial_open, then serial_write with wait_for.",
     ),
@@ -121,6 +125,7 @@ mod tests {
             "shell",
             "transfer",
             "rsync",
+            "forward",
             "sub",
             "serial",
             "all,-ssh_disconnect_agent",

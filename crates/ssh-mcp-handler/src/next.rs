@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ssh_mcp_core::{
-    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     lifecycle::AutoRelease,
     uri::Resource,
 };
@@ -35,6 +35,9 @@ pub(crate) enum After<'a> {
     TransferRuns(TransferId),
     /// A sync is under way.
     SyncRuns(RsyncId),
+    /// A forward was opened.
+    #[cfg_attr(not(feature = "port_forward"), expect(dead_code, reason = "of the forward tools only"))]
+    ForwardOpened(ForwardId),
     /// A serial port was opened.
     SerialOpened(SerialId),
     /// A serial port was given input.
@@ -116,6 +119,7 @@ pub(crate) fn next(catalogue: &Catalogue, after: After<'_>) -> Vec<String> {
             items.call("ssh_rsync_stats", &id);
             items.call("ssh_rsync_cancel", &id);
         }
+        After::ForwardOpened(forward) => items.follow(forward),
         After::SerialOpened(serial) => {
             items.follow(serial);
             let serial = [("serial_id", Value::Text(serial.to_string()))];

@@ -3,6 +3,7 @@
 //!
 //! Bodies and their `_meta` are in [`read`]. Announcing changes is not here.
 
+mod log;
 mod read;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -17,12 +18,9 @@ use ssh_mcp_core::{
 use ssh_mcp_engine::{Engine, Source};
 use uuid::Uuid;
 
-use crate::{
-    catalogue::Catalogue,
-    failure,
-    tools::{rsync, transfer},
-};
+use crate::{catalogue::Catalogue, failure, tools::transfer};
 
+pub(crate) use log::{Last, Log, Status as LogStatus, event_size};
 pub(crate) use read::{Reader, read};
 
 /// The templates of the kinds some listed tool makes.
@@ -38,7 +36,7 @@ pub(crate) fn templates(catalogue: &Catalogue) -> Vec<ResourceTemplate> {
         .collect()
 }
 
-/// One page of the owner's resources: sessions, shells, commands, transfers, syncs, serial ports, each kind newest first.
+/// One page of the owner's resources: sessions, shells, commands, transfers, syncs, forwards, serial ports, each kind newest first.
 ///
 /// # Errors
 /// Invalid params for a cursor this server did not make.
@@ -106,8 +104,9 @@ pub(crate) fn state_body(engine: &Engine, source: &Source) -> Option<String> {
     match source {
         Source::Session(session) => Some(read::session_body(engine, session).to_string()),
         Source::Transfer(transfer) => Some(transfer::body(engine, transfer).to_string()),
-        Source::Rsync(sync) => Some(rsync::newest(engine, sync).to_string()),
-        Source::Command(_) | Source::Shell(_) | Source::Serial(_) => None,
+        Source::Command(_) | Source::Shell(_) | Source::Rsync(_) | Source::Forward(_) | Source::Serial(_) => {
+            Log::of(source).map(|log| log.newest(engine).to_string())
+        }
     }
 }
 
@@ -120,6 +119,7 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
         Scheme::Command => "Command",
         Scheme::Transfer => "Transfer",
         Scheme::Rsync => "Sync",
+        Scheme::Forward => "Forward",
         Scheme::Serial => "Serial port",
     };
     let label = |session: Uuid| {
@@ -131,10 +131,14 @@ fn entry(engine: &Engine, scheme: Scheme, glimpse: &Glimpse) -> Listed {
         (Scheme::Session, _, Some(name)) => format!("{kind} {own} ({name})"),
         (Scheme::Serial, _, Some(name)) => format!("{kind} {own} ({name})"),
         (Scheme::Session | Scheme::Serial, _, None)
-        | (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync, None, _) => {
+        | (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync | Scheme::Forward, None, _) => {
             format!("{kind} {own}")
         }
-        (Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync, Some(session), _) => {
+        (
+            Scheme::Shell | Scheme::Command | Scheme::Transfer | Scheme::Rsync | Scheme::Forward,
+            Some(session),
+            _,
+        ) => {
             format!("{kind} {own} (session {})", label(session))
         }
     };

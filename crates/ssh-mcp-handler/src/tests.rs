@@ -9,3 +9,5 @@ mod listing;
 mod reading;
 pub(crate) mod rig;
 pub(crate) mod wire;
+#[cfg(not(feature = "port_forward"))]
+mod without_forwards;

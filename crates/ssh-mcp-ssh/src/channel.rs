@@ -84,7 +84,7 @@ impl Shared {
         seat.closed_by_us();
         let (write, connection) = (Arc::clone(&self.write), Arc::clone(&self.connection));
         self.tasks.spawn(async move {
-            if write.close().await.is_ok() {
+            if write.close().await.is_ok() && seat.is_counted() {
                 confirm(&connection, seat).await;
             }
         });

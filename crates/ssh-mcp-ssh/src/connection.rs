@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::Lending;
 use crate::algorithms;
+use crate::guests::Guests;
 use crate::handler::{Client, Watch};
 use crate::host_key::Trust;
 use crate::line::{Line, Socket};
@@ -73,7 +74,12 @@ impl Zlib {
 
 impl Connection {
     /// Exchanges keys and checks the host key. Dropping the future ends the connection.
-    pub(crate) async fn establish(socket: Socket, terms: &Terms, trust: Trust) -> Result<Self, ConnectError> {
+    pub(crate) async fn establish(
+        socket: Socket,
+        terms: &Terms,
+        trust: Trust,
+        guests: Option<Guests>,
+    ) -> Result<Self, ConnectError> {
         let config = config(terms, &trust);
         let watch = Arc::<Watch>::default();
         let cut = CancellationToken::new();
@@ -82,7 +88,7 @@ impl Connection {
         let line = Line::new(socket, cut.clone(), patience);
         // Ended by the cut, which the line passes on to every channel.
         let agent = terms.lendings.agent.clone().map(|socket| Lending::new(socket, Tasks::new()));
-        let client = Client::new(trust, Arc::clone(&watch), agent);
+        let client = Client::new(trust, Arc::clone(&watch), agent, guests);
         let handle = russh::client::connect_stream(config, line, client).await?;
         if let Some(binding) = handle.agent_session_binding() {
             watch.bind(binding.clone());

@@ -1,8 +1,8 @@
 //! What russh calls us for: the host key, the end of the connection, and what servers try to open.
 //!
 //! The handler lives in russh's task and dies with it. What the rest of the crate wants to know of it stands in
-//! [`Watch`]. Every channel a server opens is rejected, except those to an agent that is lent to it: russh's own defaults
-//! would accept them.
+//! [`Watch`]. Every channel a server opens is rejected, except those to an agent that is lent to it and those of a listener
+//! that it was asked for: russh's own defaults would accept them.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -12,12 +12,14 @@ use russh::keys::agent::AgentSessionBinding;
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
 use ssh_mcp_core::port::ssh::{ConnectError, HostKeyReport, LinkLost};
+use ssh_mcp_core::target::Address;
 use ssh_mcp_core::target_names;
 use ssh_mcp_core::text::remote_words;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Lending;
 use crate::error;
+use crate::guests::{Guest, Guests};
 use crate::host_key::Trust;
 
 /// What is known of a connection from outside of russh's task.
@@ -115,13 +117,19 @@ impl Drop for Alive {
 pub(crate) struct Client {
     trust: Trust,
     agent: Option<Lending>,
+    guests: Option<Guests>,
     alive: Alive,
 }
 
 impl Client {
-    /// A client that judges by `trust`, writes down what it sees in `watch` and lends `agent`.
-    pub(crate) fn new(trust: Trust, watch: std::sync::Arc<Watch>, agent: Option<Lending>) -> Self {
-        Self { trust, agent, alive: Alive(watch) }
+    /// A client that judges by `trust`, writes down what it sees in `watch`, lends `agent` and lets `guests` in.
+    pub(crate) fn new(
+        trust: Trust,
+        watch: std::sync::Arc<Watch>,
+        agent: Option<Lending>,
+        guests: Option<Guests>,
+    ) -> Self {
+        Self { trust, agent, guests, alive: Alive(watch) }
     }
 
     fn watch(&self) -> &Watch {
@@ -224,15 +232,22 @@ impl Handler for Client {
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         _connected_address: &str,
-        _connected_port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
+        connected_port: u32,
+        originator_address: &str,
+        originator_port: u32,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), HandshakeError> {
-        reject(reply, "forwarded-tcpip").await
+        let Some(guests) = &self.guests else { return reject(reply, "forwarded-tcpip").await };
+        let port = u16::try_from(originator_port).unwrap_or_default();
+        let origin = Address { host: remote_words(originator_address), port };
+        let guest = Guest { channel, reply, origin, port: connected_port };
+        match guests.announce(guest) {
+            Ok(()) => Ok(()),
+            Err(guest) => reject(guest.reply, "forwarded-tcpip").await,
+        }
     }
 
     async fn server_channel_open_forwarded_streamlocal(

@@ -12,6 +12,7 @@
 //! | `key_file`, `agent`, `identities`, `questions`, `auth` | logging in: what there is, what comes first, the dialogue |
 //! | `hops` | all of this for each host on the way |
 //! | `places`, `pool` | the connections of one link, and which one a channel goes to |
+//! | `forward`, `guests` | the connection of a forward, and who comes to its listener |
 //! | `channel` | one channel |
 //! | `tasks`, `error` | who owns what runs; russh's words in ours |
 //!
@@ -24,6 +25,8 @@ mod channel;
 mod connection;
 mod dial;
 mod error;
+mod forward;
+mod guests;
 mod handler;
 mod hops;
 mod host_key;
@@ -78,14 +81,11 @@ impl RusshConnector {
     }
 
     async fn attempt(&self, request: &ConnectRequest) -> Result<Connected, ConnectError> {
-        let Reached { connection, origin, host_key, report, ways, terms } =
+        let Reached { connection, report, leg, below } =
             hops::reach(request, &self.global_known_hosts).await?;
         let compressed = connection.watch.is_compressed();
-        let auth_method = ways.last().map_or("none", auth::Way::method);
-        let username = request.hop.target.username.clone();
-        let signatures = request.hop.credentials.signatures.clone();
-        let timeout = request.timeout;
-        let recipe = Recipe { origin, host_key, username, ways, signatures, terms, timeout };
+        let auth_method = leg.ways.last().map_or("none", auth::Way::method);
+        let recipe = Recipe { leg, below, timeout: request.timeout };
         Ok(Connected {
             link: Box::new(RusshLink::new(connection, recipe)),
             host_key: report,

@@ -9,20 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use russh::client::Msg;
-use russh::keys::PublicKey;
 use ssh_mcp_core::port::BoxFuture;
-use ssh_mcp_core::port::ssh::{Channel, ChannelError, ConnectError, Link, LinkLost};
+use ssh_mcp_core::port::forward::{Line, LineError};
+use ssh_mcp_core::port::ssh::{Channel, ChannelError, Link, LinkLost};
 use ssh_mcp_core::target::Lendings;
 use ssh_mcp_core::target_names;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::auth::{self, Way};
 use crate::channel;
-use crate::connection::{Connection, OpenError, Terms};
-use crate::hops::{self, Origin};
-use crate::host_key::Trust;
+use crate::connection::{Connection, OpenError};
+use crate::forward::RusshLine;
+use crate::hops::Leg;
 use crate::places::{Confirmation, Decision, Growth, Outlook, Places, Refusal, Retirement, RoomId};
 use crate::tasks::Tasks;
 
@@ -33,18 +32,10 @@ pub(crate) struct RusshLink {
 
 /// How a further connection is made.
 pub(crate) struct Recipe {
-    /// Where the first connection begins.
-    pub(crate) origin: Origin,
-    /// The key it showed.
-    pub(crate) host_key: PublicKey,
-    /// Whom to log in as.
-    pub(crate) username: String,
-    /// What let it in.
-    pub(crate) ways: Vec<Way>,
-    /// By what keys may sign.
-    pub(crate) signatures: Option<Vec<String>>,
-    /// What was agreed on.
-    pub(crate) terms: Terms,
+    /// The host.
+    pub(crate) leg: Leg,
+    /// The hosts jumped over, the nearest first.
+    pub(crate) below: Vec<Leg>,
     /// Time for the whole attempt.
     pub(crate) timeout: Duration,
 }
@@ -72,15 +63,14 @@ struct State {
 impl RusshLink {
     /// A link over its first connection.
     pub(crate) fn new(first: Connection, recipe: Recipe) -> Self {
-        let repeats = recipe.ways.iter().all(|way| way.repeat() == auth::Repeat::Possible);
-        let growth = if repeats { Growth::Possible } else { Growth::Impossible };
+        let growth = if recipe.leg.repeats() { Growth::Possible } else { Growth::Impossible };
         let first = Arc::new(first);
         let state = State {
             places: Places::new(growth, Instant::now()),
             connections: BTreeMap::from([(RoomId::FIRST, Arc::clone(&first))]),
             last_failure: None,
         };
-        let lendings = Arc::new(recipe.terms.lendings.clone());
+        let lendings = Arc::new(recipe.leg.terms.lendings.clone());
         let pool = Pool {
             first,
             recipe,
@@ -105,6 +95,20 @@ impl Link for RusshLink {
         })
     }
 
+    fn line(&self) -> BoxFuture<'_, Result<Box<dyn Line>, LineError>> {
+        Box::pin(async move {
+            let Recipe { leg, below, timeout: after } = &self.pool.recipe;
+            tokio::select! {
+                biased;
+                lost = self.pool.first.watch.gone() => Err(lost.into()),
+                opened = timeout(*after, RusshLine::open(leg, below)) => match opened {
+                    Ok(line) => Ok(Box::new(line?) as Box<dyn Line>),
+                    Err(_) => Err(LineError::TimedOut { after: *after }),
+                },
+            }
+        })
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<Duration, LinkLost>> {
         Box::pin(self.pool.first.ping())
     }
@@ -122,7 +126,7 @@ impl Link for RusshLink {
             }
             farewells.join_all().await;
             // Only now: what runs through them has said good-bye, which is on its way once a round trip is over.
-            for jump in self.pool.recipe.origin.jumps().iter().rev() {
+            for jump in self.pool.recipe.leg.origin.jumps().iter().rev() {
                 let _ = timeout(LAST_WORDS, jump.ping()).await;
                 jump.disconnect().await;
             }
@@ -138,7 +142,7 @@ impl Drop for RusshLink {
             connection.watch.end_with("the session was dropped");
             connection.cut();
         }
-        self.pool.recipe.origin.jumps().iter().rev().for_each(|jump| jump.cut());
+        self.pool.recipe.leg.origin.jumps().iter().rev().for_each(|jump| jump.cut());
     }
 }
 
@@ -149,6 +153,16 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// A place that nobody counts.
+    pub(crate) fn uncounted() -> Self {
+        Self { pool: Weak::new(), room: RoomId::FIRST }
+    }
+
+    /// Whether somebody waits for it.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.pool.strong_count() > 0
+    }
+
     /// The server has closed the channel; gives the place back, or back to the caller to have it confirmed.
     pub(crate) fn closed_by_server(self) -> Option<Self> {
         let pool = self.pool.upgrade()?;
@@ -340,7 +354,7 @@ impl Pool {
 /// Holds the pool only weakly while it stays: the pool owns the task.
 async fn grow(weak: Weak<Pool>) {
     let Some(pool) = weak.upgrade() else { return };
-    let dialled = timeout(pool.recipe.timeout, further(&pool.recipe)).await;
+    let dialled = timeout(pool.recipe.timeout, pool.recipe.leg.again()).await;
     let connection = match dialled {
         Ok(Ok(connection)) => Arc::new(connection),
         failure => {
@@ -390,15 +404,6 @@ async fn grow(weak: Weak<Pool>) {
             None => return,
         }
     }
-}
-
-async fn further(recipe: &Recipe) -> Result<Connection, ConnectError> {
-    let (socket, _) = recipe.origin.open().await?;
-    let trust = Trust::Exactly(Box::new(recipe.host_key.clone()));
-    let mut connection = hops::establish(socket, &recipe.terms, trust).await?;
-    let signatures = recipe.signatures.as_deref();
-    auth::log_in_again(&mut connection, &recipe.username, &recipe.ways, signatures).await?;
-    Ok(connection)
 }
 
 /// A refused channel that ought to work is asked for again after this time, growing with each try.

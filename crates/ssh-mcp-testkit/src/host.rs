@@ -10,6 +10,7 @@
 //! contract suite, which both pass.
 
 mod channel;
+mod line;
 mod process;
 mod script;
 
@@ -19,7 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssh_mcp_core::kind::forward::socks::Outcome;
 use ssh_mcp_core::port::BoxFuture;
+use ssh_mcp_core::port::forward::LineError;
 use ssh_mcp_core::port::resolve::{Defaults, ResolveError, Resolved, TargetAsk};
 use ssh_mcp_core::port::ssh::{
     ConnectError, ConnectRequest, Connected, Connector, HostKeyReport, HostKeyStatus, LinkLost, PtySize,
@@ -29,6 +32,7 @@ use ssh_mcp_core::target::{Address, Compression, Credentials, HostKeyPolicy, Kee
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use line::{ANY_PORT, FarEnd};
 pub use script::Script;
 
 use channel::{Entry, Place, ScriptedLink, Session, Sessions};
@@ -93,6 +97,24 @@ pub enum Seen {
     },
     /// The client ended the session.
     Disconnected,
+    /// A line was opened.
+    LineOpened,
+    /// Its last holder let go of it.
+    LineClosed,
+    /// A connection to a place was asked for.
+    Dialled {
+        /// The place.
+        to: Address,
+        /// For whom.
+        origin: Address,
+    },
+    /// A listener was asked for.
+    Listening {
+        /// Where.
+        at: Address,
+    },
+    /// The listener was ended.
+    Unlistened,
 }
 
 impl ScriptedHost {
@@ -160,9 +182,55 @@ impl ScriptedHost {
 
     /// Every connection breaks, with this cause.
     pub fn lose_connections(&self, cause: &str) {
+        self.lose_lines(cause);
         for session in self.host.sessions() {
             self.host.lose(session.id, cause);
         }
+    }
+
+    /// The next line cannot be opened.
+    pub fn then_refuse_line(&self, error: LineError) {
+        self.host.with(|state| state.line_failures.push_back(error));
+    }
+
+    /// The next connection to a place that is asked for is refused, in these words.
+    pub fn then_refuse_dial(&self, cause: &str, outcome: Outcome) {
+        self.host.with(|state| state.dial_refusals.push_back((cause.to_owned(), outcome)));
+    }
+
+    /// The next listener is refused.
+    pub fn then_refuse_listening(&self) {
+        self.host.with(|state| state.refuses_to_listen = true);
+    }
+
+    /// The far end of the next connection to a place, once somebody asks for one.
+    pub async fn far_end(&self) -> FarEnd {
+        line::next_far_end(&self.host).await
+    }
+
+    /// Somebody comes to the listener of the newest line: the far end once it is let in, nothing if it is turned away.
+    pub async fn arrive(&self, from: Address) -> Option<FarEnd> {
+        let newest = self.lines().pop()?;
+        newest.arrive(from).await
+    }
+
+    /// Where lines listen.
+    pub fn listening(&self) -> Vec<Address> {
+        self.lines().iter().filter_map(|line| line.listening()).collect()
+    }
+
+    /// Lines that are there.
+    pub fn open_lines(&self) -> usize {
+        self.lines().iter().filter(|line| !line.is_lost()).count()
+    }
+
+    /// Every line breaks, with this cause; sessions stay.
+    pub fn lose_lines(&self, cause: &str) {
+        self.lines().iter().for_each(|line| line.lose(cause));
+    }
+
+    fn lines(&self) -> Vec<Arc<line::Shared>> {
+        self.host.with(|state| state.lines.iter().filter_map(std::sync::Weak::upgrade).collect())
     }
 
     /// Everything that was asked, in order.
@@ -312,6 +380,8 @@ pub fn plainly(ask: &TargetAsk) -> Result<Resolved, ResolveError> {
 #[derive(Default)]
 struct Host {
     state: Mutex<State>,
+    /// Rings when a connection to a place was made.
+    far_ends: Notify,
 }
 
 type Hook = Arc<dyn Fn(&str) -> Option<Script> + Send + Sync>;
@@ -331,6 +401,11 @@ struct State {
     sessions: Sessions,
     lost: HashMap<u32, LinkLost>,
     seen: Vec<Seen>,
+    lines: Vec<std::sync::Weak<line::Shared>>,
+    line_failures: VecDeque<LineError>,
+    dial_refusals: VecDeque<(String, Outcome)>,
+    refuses_to_listen: bool,
+    far_ends: VecDeque<FarEnd>,
 }
 
 /// Not the engine's view of it: what it really is.
@@ -361,6 +436,11 @@ impl Default for State {
             sessions: Vec::new(),
             lost: HashMap::new(),
             seen: Vec::new(),
+            lines: Vec::new(),
+            line_failures: VecDeque::new(),
+            dial_refusals: VecDeque::new(),
+            refuses_to_listen: false,
+            far_ends: VecDeque::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Pure: time comes in as `now` (since the engine's start), actions and deadlines go out.
 
 pub mod command;
+pub mod forward;
 pub mod input;
 pub mod login_shell;
 pub mod needles;

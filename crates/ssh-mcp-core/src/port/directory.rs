@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{owner::Owner, reason::Reason, uri::Scheme};
+use crate::{kind::forward::Passage, owner::Owner, reason::Reason, uri::Scheme};
 
 /// How outsiders look into a registry without knowing the kind of its entries.
 pub trait Directory: Send + Sync {
@@ -49,4 +49,6 @@ pub struct Glimpse {
     pub bytes: u64,
     /// Bytes held now.
     pub held: usize,
+    /// Of a forward: which side listens, and where it leads.
+    pub passage: Option<Passage>,
 }

@@ -4,6 +4,7 @@
 //! testkit that both its fake and its real adapter pass.
 
 mod directory;
+pub mod forward;
 pub mod fs;
 pub mod mirror;
 mod outlet;

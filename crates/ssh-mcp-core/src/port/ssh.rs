@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     history::Origin,
     port::BoxFuture,
+    port::forward::{Line, LineError},
     port::resolve::{ResolveError, Resolved, TargetAsk},
     target::{Hop, ShownKey, Target},
 };
@@ -183,6 +184,9 @@ pub trait Link: Send + Sync {
     /// `patience` bounds the wait for a free place where a further connection cannot be opened. Dropping the
     /// future leaves no channel behind.
     fn open(&self, patience: Duration) -> BoxFuture<'_, Result<Channel, ChannelError>>;
+
+    /// Opens a further connection for one forward: the same way and host key, and what let the first one in.
+    fn line(&self) -> BoxFuture<'_, Result<Box<dyn Line>, LineError>>;
 
     /// One round trip of a keepalive on the first connection; runs nothing on the far side.
     fn ping(&self) -> BoxFuture<'_, Result<Duration, LinkLost>>;

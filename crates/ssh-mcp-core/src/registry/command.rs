@@ -140,6 +140,7 @@ impl Entry for Command {
             observers: self.life.snapshot().observers,
             bytes: mark.end,
             held: self.history.held(),
+            passage: None,
         }
     }
 

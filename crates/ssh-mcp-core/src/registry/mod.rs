@@ -6,6 +6,7 @@
 
 mod command;
 mod duty;
+mod forward;
 mod recording;
 mod rsync;
 mod serial;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 pub use command::{Command, CommandSpec};
 pub use duty::Duty;
+pub use forward::{Closing, Forward, ForwardEnd, ForwardSpec, ForwardStatus};
 pub use recording::{Observer, Recording, Watchable};
 pub use rsync::{Rsync, RsyncFacts, RsyncSpec};
 pub use serial::{Serial, SerialSpec};
@@ -231,14 +233,24 @@ pub struct Registries {
     pub transfers: Registry<Transfer>,
     /// Syncs of two trees.
     pub rsyncs: Registry<Rsync>,
+    /// Forwards of TCP connections.
+    pub forwards: Registry<Forward>,
     /// Serial ports.
     pub serials: Registry<Serial>,
 }
 
 impl Registries {
     /// The registries in the order of `resources/list`.
-    pub fn directories(&self) -> [&dyn Directory; 6] {
-        [&self.sessions, &self.shells, &self.commands, &self.transfers, &self.rsyncs, &self.serials]
+    pub fn directories(&self) -> [&dyn Directory; 7] {
+        [
+            &self.sessions,
+            &self.shells,
+            &self.commands,
+            &self.transfers,
+            &self.rsyncs,
+            &self.forwards,
+            &self.serials,
+        ]
     }
 
     /// The registry of a scheme.
@@ -249,6 +261,7 @@ impl Registries {
             Scheme::Command => &self.commands,
             Scheme::Transfer => &self.transfers,
             Scheme::Rsync => &self.rsyncs,
+            Scheme::Forward => &self.forwards,
             Scheme::Serial => &self.serials,
         }
     }

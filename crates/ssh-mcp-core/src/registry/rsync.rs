@@ -198,6 +198,7 @@ impl Entry for Rsync {
             observers: self.life.snapshot().observers,
             bytes: self.course.stats().bytes_transferred,
             held: 0,
+            passage: None,
         }
     }
 

@@ -155,6 +155,7 @@ impl Entry for Serial {
             observers: self.life.snapshot().observers,
             bytes: self.history.mark().end,
             held: self.history.held(),
+            passage: None,
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Session {
     pub shells: Arc<Quota>,
     /// Places for transfers and syncs under way.
     pub transfers: Arc<Quota>,
+    /// Places for forwards.
+    pub forwards: Arc<Quota>,
     /// Places for lanes on it.
     pub lanes: Arc<Quota>,
     /// Its files.
@@ -141,6 +143,8 @@ pub struct Cascade {
     pub transfers: u64,
     /// Syncs that were under way.
     pub rsyncs: u64,
+    /// Forwards that were open.
+    pub forwards: u64,
 }
 
 /// Whether and when an idle session ends by itself.
@@ -234,6 +238,7 @@ impl Entry for Session {
             observers: 0,
             bytes: 0,
             held: 0,
+            passage: None,
         }
     }
 

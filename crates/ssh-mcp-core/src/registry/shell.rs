@@ -184,6 +184,7 @@ impl Entry for Shell {
             observers: self.life.snapshot().observers,
             bytes: self.history.mark().end,
             held: self.history.held(),
+            passage: None,
         }
     }
 

@@ -222,6 +222,7 @@ impl Entry for Transfer {
             observers: self.life.snapshot().observers,
             bytes: self.reached().bytes,
             held: 0,
+            passage: None,
         }
     }
 

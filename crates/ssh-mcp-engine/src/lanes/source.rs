@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use ssh_mcp_core::{
     history::History,
-    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SerialId, SessionId, ShellId, TransferId},
     lane::Parting,
     lifecycle::Snapshot,
     owner::Owner,
     port::EndWords,
     quota::Quota,
     reason::Reason,
-    registry::{Command, Entry, Found, Rsync, Serial, Session, Shell, Transfer},
+    registry::{Command, Entry, Forward, Found, Rsync, Serial, Session, Shell, Transfer},
     uri::{Resource, Scheme},
 };
 
@@ -31,6 +31,8 @@ pub enum Source {
     Transfer(Arc<Transfer>),
     /// A sync.
     Rsync(Arc<Rsync>),
+    /// A forward.
+    Forward(Arc<Forward>),
     /// A serial port.
     Serial(Arc<Serial>),
     /// A session.
@@ -54,6 +56,7 @@ impl Source {
             Scheme::Shell => engine.shell(owner, ShellId::from(resource.id)).map(Self::Shell),
             Scheme::Transfer => engine.transfer_of(owner, TransferId::from(resource.id)).map(Self::Transfer),
             Scheme::Rsync => engine.rsync(owner, RsyncId::from(resource.id)).map(Self::Rsync),
+            Scheme::Forward => engine.forward_of(owner, ForwardId::from(resource.id)).map(Self::Forward),
             Scheme::Serial => engine.serial(owner, SerialId::from(resource.id)).map(Self::Serial),
             Scheme::Session => {
                 let sessions = &engine.registries.sessions;
@@ -78,6 +81,7 @@ impl Source {
             Self::Shell(shell) => shell.spec.id.into(),
             Self::Transfer(transfer) => transfer.spec.id.into(),
             Self::Rsync(rsync) => rsync.spec.id.into(),
+            Self::Forward(forward) => forward.spec.id.into(),
             Self::Serial(serial) => serial.spec.id.into(),
             Self::Session(session) => session.spec.id.into(),
         }
@@ -90,6 +94,7 @@ impl Source {
             Self::Shell(shell) => History::Bytes(&shell.history),
             Self::Transfer(transfer) => History::State(&transfer.changes),
             Self::Rsync(rsync) => History::Log(&rsync.course.log),
+            Self::Forward(forward) => History::Log(&forward.traffic.log),
             Self::Serial(serial) => History::Bytes(&serial.history),
             Self::Session(session) => History::State(&session.health),
         }
@@ -103,6 +108,7 @@ impl Source {
             Self::Shell(_) => "closed",
             Self::Transfer(transfer) => transfer.status().as_str(),
             Self::Rsync(rsync) => rsync.status().as_str(),
+            Self::Forward(forward) => forward.status().as_str(),
             Self::Serial(serial) if serial.is_open() => "open",
             Self::Serial(_) => "closed",
             Self::Session(session) => session.health.load().word.as_str(),
@@ -119,6 +125,7 @@ impl Source {
             Self::Shell(shell) => (shell.ending.get()?.reason, None),
             Self::Transfer(transfer) => (transfer.ending.get()?.reason, None),
             Self::Rsync(rsync) => (rsync.ending.get()?.reason, None),
+            Self::Forward(forward) => (forward.ending.get()?.reason, None),
             Self::Serial(serial) => (serial.ending.get()?.reason, None),
             Self::Session(session) => (session.ending.get()?.reason, None),
         };
@@ -132,6 +139,7 @@ impl Source {
             Self::Shell(shell) => Some(Observable::Shell(shell)),
             Self::Transfer(transfer) => Some(Observable::Transfer(transfer)),
             Self::Rsync(rsync) => Some(Observable::Rsync(rsync)),
+            Self::Forward(forward) => Some(Observable::Forward(forward)),
             Self::Serial(serial) => Some(Observable::Serial(serial)),
             Self::Session(_) => None,
         }
@@ -143,6 +151,7 @@ impl Source {
             Self::Shell(shell) => &shell.lanes,
             Self::Transfer(transfer) => &transfer.lanes,
             Self::Rsync(rsync) => &rsync.lanes,
+            Self::Forward(forward) => &forward.lanes,
             Self::Serial(serial) => &serial.lanes,
             Self::Session(session) => &session.lanes,
         }
@@ -154,6 +163,7 @@ impl Source {
             Self::Shell(shell) => Some(shell.life.snapshot()),
             Self::Transfer(transfer) => Some(transfer.life.snapshot()),
             Self::Rsync(rsync) => Some(rsync.life.snapshot()),
+            Self::Forward(forward) => Some(forward.life.snapshot()),
             Self::Serial(serial) => Some(serial.life.snapshot()),
             Self::Session(_) => None,
         }
@@ -165,7 +175,7 @@ impl Source {
             Self::Shell(shell) => Some(shell.spec.grace),
             Self::Transfer(transfer) => Some(transfer.spec.grace),
             Self::Rsync(rsync) => Some(rsync.spec.grace),
-            Self::Serial(_) | Self::Session(_) => None,
+            Self::Forward(_) | Self::Serial(_) | Self::Session(_) => None,
         }
     }
 
@@ -207,6 +217,14 @@ impl Source {
                 Some(observer) => Admitted::Live(Some(observer)),
                 None => late(rsync.ended().map(|(reason, _)| reason).or_else(|| rsync.duty.order())),
             },
+            Self::Forward(forward) => match observed(Watched::Forward(Arc::clone(forward))) {
+                Some(observer) => Admitted::Live(Some(observer)),
+                None => {
+                    let reason = forward.ended().map(|(reason, _)| reason);
+                    let reason = reason.or_else(|| forward.duty.order().map(|(reason, _)| reason));
+                    Admitted::Gone(self.gone(engine, reason.unwrap_or(Reason::ConnectionLost)))
+                }
+            },
             Self::Serial(serial) => match observed(Watched::Serial(Arc::clone(serial))) {
                 Some(observer) => Admitted::Live(Some(observer)),
                 None => {
@@ -240,6 +258,10 @@ impl Source {
             Self::Rsync(rsync) => {
                 let ended = rsync.ended().map_or(now, |(_, at)| at);
                 engine.gone(&registries.rsyncs, &rsync.spec.owner, rsync.spec.id, reason, ended)
+            }
+            Self::Forward(forward) => {
+                let ended = forward.ended().map_or(now, |(_, at)| at);
+                engine.gone(&registries.forwards, &forward.spec.owner, forward.spec.id, reason, ended)
             }
             Self::Serial(serial) => {
                 let ended = serial.ended().map_or(now, |(_, at)| at);

@@ -1,9 +1,11 @@
 //! The engine through its outer face, on a scripted host in virtual time.
 //!
-//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`, `syncs`, `serials`. `life`:
+//! `sessions`: opening, reuse, probes, ends. `commands`: how they end. `ladder`: how they are ended. `shells`, `transcripts`, `transfers`, `syncs`, `forwards`, `serials`. `life`:
 //! timers, retention, memory, owners. `lanes`: who is told of what, and leaks. `waits`. `races`: what must hold in every order. `wire` has links the scripted host has not.
 
 mod commands;
+#[cfg(feature = "port_forward")]
+mod forwards;
 mod ladder;
 mod lanes;
 mod life;

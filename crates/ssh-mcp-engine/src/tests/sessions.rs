@@ -238,7 +238,13 @@ async fn a_disconnect_ends_commands_and_shells_and_then_the_transport() {
     let outcome = rig.engine.disconnect(&rig.owner, session.spec.id).await.unwrap();
     assert_eq!(
         outcome,
-        Disconnected { commands_cancelled: 2, shells_closed: 1, transfers_aborted: 0, rsyncs_cancelled: 0 }
+        Disconnected {
+            commands_cancelled: 2,
+            shells_closed: 1,
+            transfers_aborted: 0,
+            rsyncs_cancelled: 0,
+            forwards_closed: 0
+        }
     );
     for command in &commands {
         assert_eq!(reason(command), Reason::CascadeDisconnect);
@@ -278,7 +284,8 @@ async fn two_who_disconnect_learn_the_same() {
             commands_cancelled: 1,
             shells_closed: 0,
             transfers_aborted: 0,
-            rsyncs_cancelled: 0
+            rsyncs_cancelled: 0,
+            forwards_closed: 0,
         })
     );
     assert_eq!(one, two);
@@ -338,6 +345,7 @@ async fn all_sessions_of_an_agent_end_together() {
             shells_closed: 2,
             transfers_aborted: 0,
             rsyncs_cancelled: 0,
+            forwards_closed: 0,
         }
     );
     assert_eq!(sessions.each_ref().map(|session| session.is_open()), [false, false, true]);

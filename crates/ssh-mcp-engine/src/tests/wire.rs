@@ -15,6 +15,7 @@ use ssh_mcp_core::{
     history::Origin,
     port::{
         BoxFuture,
+        forward::{Line, LineError},
         resolve::{ResolveError, Resolved, TargetAsk},
         ssh::{
             Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, ConnectError,
@@ -96,6 +97,10 @@ impl Link for FaultyLink {
                 | Fault::ClosesUnused(_) => Channel { events, control },
             })
         })
+    }
+
+    fn line(&self) -> BoxFuture<'_, Result<Box<dyn Line>, LineError>> {
+        self.link.line()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<Duration, LinkLost>> {

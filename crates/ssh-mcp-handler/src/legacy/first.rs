@@ -1,5 +1,8 @@
 //! 001 and 002: sessions, commands that are waited for, and with 001 commands in the background.
 
+#[cfg(feature = "port_forward")]
+mod forward;
+
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 
@@ -20,12 +23,21 @@ pub(super) const V001: &[&Tool] = &[
     &COMMAND_OUTPUT,
     &LIST_COMMANDS,
     &CANCEL_COMMAND,
+    #[cfg(feature = "port_forward")]
+    &forward::FORWARD,
     &DISCONNECT,
     &LIST_SESSIONS,
 ];
 
 /// The tools of 002.
-pub(super) const V002: &[&Tool] = &[&CONNECT_PLAINLY, &EXECUTE, &DISCONNECT, &LIST_SESSION_IDS];
+pub(super) const V002: &[&Tool] = &[
+    &CONNECT_PLAINLY,
+    &EXECUTE,
+    #[cfg(feature = "port_forward")]
+    &forward::FORWARD,
+    &DISCONNECT,
+    &LIST_SESSION_IDS,
+];
 
 /// What a name of the versions between 001 and this one is called here.
 pub(super) fn renamed(name: &str) -> Option<String> {

@@ -2,6 +2,8 @@
 //! virtual time. [`Walk::complete`] fails for a row, or an argument of one, that no call here has used.
 
 mod copies;
+#[cfg(feature = "port_forward")]
+mod forwards;
 mod syncs;
 
 use std::{
@@ -258,6 +260,8 @@ async fn the_tools_of_001() {
     }
     assert_eq!(walk.ok("ssh_list_commands", json!({ "status": "running" })).await["count"], 0);
 
+    #[cfg(feature = "port_forward")]
+    forwards::of_a_session(&walk, &session).await;
     execute_and_disconnect(&walk, &session).await;
     walk.complete();
 }
@@ -268,6 +272,8 @@ async fn the_tools_of_002() {
     let asked = json!({ "address": "h", "username": "u", "password": "p", "key_path": "/k" });
     let session = text(&walk.ok("ssh_connect", asked).await, "session_id");
     assert_eq!(walk.ok("ssh_list_sessions", json!({})).await, json!({ "sessions": [session] }));
+    #[cfg(feature = "port_forward")]
+    forwards::of_a_session(&walk, &session).await;
     execute_and_disconnect(&walk, &session).await;
     walk.complete();
 
@@ -351,6 +357,8 @@ async fn the_tools_of_003() {
 
     copies::up_with_all_that_can_be_said(&walk).await;
     syncs::with_all_that_can_be_said(&walk).await;
+    #[cfg(feature = "port_forward")]
+    forwards::with_all_that_can_be_said(&walk).await;
     translations(&walk);
     walk.complete();
 }
@@ -385,7 +393,15 @@ fn translations(walk: &Walk) {
         walk.translated("ssh_start_session", json!({ "target": "h" })),
         json!({ "target": "h", "wait_secs": 1.0, "observer_mode": "transcript" })
     );
-    let known = ["ssh_scp", "ssh_read_session", "ssh_write_session", "ssh_stop_session", "ssh_list_sessions"];
+    let known = [
+        "ssh_scp",
+        "ssh_read_session",
+        "ssh_write_session",
+        "ssh_stop_session",
+        "ssh_list_sessions",
+        "ssh_list_forwards",
+        "ssh_stop_forward",
+    ];
     let new = &walk.rig.shared.catalogue.own("ssh_run").unwrap().input;
     let takes_targets = schema::property(new, "target").is_some();
     for entry in walk.rig.shared.catalogue.entries() {

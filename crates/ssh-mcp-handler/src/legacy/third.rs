@@ -1,6 +1,8 @@
-//! 003: what it calls sessions are shells here; commands, copies, syncs and shells name their host with each call.
+//! 003: what it calls sessions are shells here; commands, copies, syncs, shells and forwards name their host with each call.
 
 mod copy;
+#[cfg(feature = "port_forward")]
+mod forward;
 mod sync;
 
 use rmcp::model::JsonObject;
@@ -26,6 +28,12 @@ pub(super) const V003: &[&Tool] = &[
     &WRITE_SESSION,
     &STOP_SESSION,
     &LIST_SESSIONS,
+    #[cfg(feature = "port_forward")]
+    &forward::FORWARD,
+    #[cfg(feature = "port_forward")]
+    &forward::LIST_FORWARDS,
+    #[cfg(feature = "port_forward")]
+    &forward::STOP_FORWARD,
 ];
 
 static EXEC: Tool = Tool {

@@ -9,25 +9,23 @@ use rmcp::model::{ErrorData, JsonObject, MetaObject, ReadResourceResult, Resourc
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, Origin, View, Window},
-    id::{CommandId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
+    id::{CommandId, ForwardId, RsyncId, SerialId, SessionId, ShellId, SubId, TransferId},
     kind::command::Status,
     lane::{Characters, Form, Ranges, Take},
     owner::Owner,
     port::Directory,
-    registry::{Command, Entry, Expiry, Found, HealthWord, Rsync, Session, Transfer},
+    registry::{Command, Entry, Expiry, Found, HealthWord, Session, Transfer},
     text,
     uri::{self, CursorAt, Encoding, Escapes, Resource, Scheme, Stream, Uri, UriError, UriFault},
 };
 use ssh_mcp_engine::{Engine, LaneEntry, Missing, Observable, Peer};
 
+use super::log::{Events, Log};
 use crate::{
     cx::rfc3339,
     failure,
     reply::{Nonce, Shown, Text},
-    tools::{
-        rsync::{self, Events},
-        transfer,
-    },
+    tools::transfer,
 };
 
 /// Who reads.
@@ -74,7 +72,13 @@ pub(crate) fn read(reader: &Reader<'_>, text: &str) -> Result<ReadResourceResult
             let id = RsyncId::from(resource.id);
             let rsync = reader.engine.rsync(reader.owner, id).map_err(missing)?;
             let _observer = reader.engine.observe(Observable::Rsync(&rsync));
-            reader.log(text, &uri, resource, &rsync)?
+            reader.log(text, &uri, Log::Rsync(&rsync))?
+        }
+        Scheme::Forward => {
+            let id = ForwardId::from(resource.id);
+            let forward = reader.engine.forward_of(reader.owner, id).map_err(missing)?;
+            let _observer = reader.engine.observe(Observable::Forward(&forward));
+            reader.log(text, &uri, Log::Forward(&forward))?
         }
         Scheme::Serial => {
             let id = SerialId::from(resource.id);
@@ -167,7 +171,12 @@ impl Reader<'_> {
                     (Scheme::Command, None) => two_blocks(&window, query.escapes),
                     (Scheme::Command, Some(_))
                     | (
-                        Scheme::Shell | Scheme::Serial | Scheme::Transfer | Scheme::Rsync | Scheme::Session,
+                        Scheme::Shell
+                        | Scheme::Serial
+                        | Scheme::Transfer
+                        | Scheme::Rsync
+                        | Scheme::Forward
+                        | Scheme::Session,
                         _,
                     ) => shown(&window.bytes, query.escapes),
                 };
@@ -237,25 +246,19 @@ impl Reader<'_> {
         piece
     }
 
-    /// The events of a sync from a cursor on, in its body.
-    fn log(
-        &self,
-        asked: &str,
-        uri: &Uri,
-        resource: Resource,
-        rsync: &Rsync,
-    ) -> Result<ResourceContents, ErrorData> {
-        let query = &uri.query;
+    /// The events of a log from a cursor on, in its body.
+    fn log(&self, asked: &str, uri: &Uri, log: Log<'_>) -> Result<ResourceContents, ErrorData> {
+        let (query, resource) = (&uri.query, log.resource());
         let cap = self.engine.settings().output_cap;
         let max = query.max_bytes.unwrap_or(cap).min(cap);
         let lane = query.lane.map(|id| self.lane(asked, id, query.cursor, resource)).transpose()?;
         let mut meta = JsonObject::new();
         // Before the events: with an end its event is among them.
-        let status = rsync.status();
+        let status = log.status();
         // The last window that was asked for is the one that was claimed.
         let mut claimed = None;
         let mut window = |at: u64| {
-            let events = claimed.insert(rsync::events(self.engine, rsync, at, max));
+            let events = claimed.insert(log.events(self.engine, at, max));
             (events.start, events.next)
         };
         match (query.cursor, self.peer) {
@@ -270,29 +273,28 @@ impl Reader<'_> {
             (CursorAt::At(at), _) => _ = window(at),
         }
         // What was dropped before is not missed by who asks for all that is held.
-        let events =
-            claimed.unwrap_or_else(|| Events { gap: 0, ..rsync::events(self.engine, rsync, 0, max) });
+        let events = claimed.unwrap_or_else(|| Events { gap: 0, ..log.events(self.engine, 0, max) });
         if let (CursorAt::Base | CursorAt::At(_), None, Some(peer)) = (query.cursor, &lane, self.peer) {
             let at = if let CursorAt::At(at) = query.cursor { at } else { 0 };
             peer.cursor(resource).advance_contiguous(at, events.next);
         }
-        let mark = rsync.course.log.mark();
-        meta.insert("kind".into(), Scheme::Rsync.as_str().into());
-        meta.insert("status".into(), status.as_str().into());
+        let mark = log.mark();
+        meta.insert("kind".into(), log.scheme().as_str().into());
+        meta.insert("status".into(), status.word.into());
         meta.insert("last_seq".into(), mark.seq.into());
         meta.insert("cursor".into(), events.next.into());
         meta.insert("base".into(), mark.base.into());
-        meta.insert("buffer_size".into(), rsync.course.log.held().into());
+        meta.insert("buffer_size".into(), log.held().into());
         if events.more {
             meta.insert("more".into(), true.into());
         }
         if events.gap > 0 {
             meta.insert("truncated_since_last_read".into(), events.gap.into());
         }
-        let ended = rsync.ended().filter(|_| status.has_ended());
-        meta.extend(ended.map(|(reason, _)| ("reason".to_owned(), reason.as_str().into())));
-        let body = rsync::body(rsync, status, events.shown).to_string();
-        let contents = ResourceContents::text(body, asked).with_mime_type(Scheme::Rsync.row().mime);
+        let reason = log.reason().filter(|_| status.has_ended);
+        meta.extend(reason.map(|reason| ("reason".to_owned(), reason.as_str().into())));
+        let body = log.body(status, events.shown).to_string();
+        let contents = ResourceContents::text(body, asked).with_mime_type(log.scheme().row().mime);
         Ok(contents.with_meta(MetaObject(meta)))
     }
 

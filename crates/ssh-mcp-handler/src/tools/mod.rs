@@ -5,6 +5,8 @@
 
 pub(crate) mod connect;
 pub(crate) mod exec;
+#[cfg(feature = "port_forward")]
+pub(crate) mod forward;
 mod process;
 pub(crate) mod resources;
 pub(crate) mod rsync;
@@ -28,12 +30,22 @@ pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
         shell::ROWS,
         transfer::ROWS,
         rsync::ROWS,
+        #[cfg(feature = "port_forward")]
+        forward::ROWS,
         sub::ROWS,
         serial::ROWS,
         resources::ROWS,
     ];
     families.into_iter().flatten()
 }
+
+/// Tools that other builds have: the name, the feature that has it.
+pub(crate) const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "port_forward"))]
+    ("ssh_forward", "port_forward"),
+    #[cfg(not(feature = "port_forward"))]
+    ("ssh_forward_close", "port_forward"),
+];
 
 /// Everything the product knows about a tool by itself.
 pub(crate) struct Row {
@@ -69,6 +81,7 @@ impl Row {
             "ssh_exec_batch" => &[process::UNSHOWN],
             "ssh_shell_open" => &[connect::UNSHOWN_BY_SHELL, process::UNSHOWN, shell::UNSHOWN_BY_OPEN],
             "ssh_shell_write" => &[process::UNSHOWN],
+            "ssh_forward" => &[connect::UNSHOWN_BY_SHELL, &["remote_host"]],
             "ssh_upload" => &[process::UNSHOWN],
             "ssh_download" => &[process::UNSHOWN, transfer::UNSHOWN_BY_DOWNLOAD],
             _ => &[],
@@ -127,6 +140,9 @@ pub(crate) enum Set {
     Transfer,
     /// Syncs of trees.
     Rsync,
+    /// Forwards of connections.
+    #[cfg_attr(not(feature = "port_forward"), expect(dead_code, reason = "of the forward tools only"))]
+    Forward,
     /// Lanes.
     Sub,
     /// Serial ports.
@@ -144,6 +160,7 @@ impl Set {
             Self::Shell => "shell",
             Self::Transfer => "transfer",
             Self::Rsync => "rsync",
+            Self::Forward => "forward",
             Self::Sub => "sub",
             Self::Serial => "serial",
             Self::Core => "core",

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssh_mcp_core::{
+    kind::forward::Passage,
     port::Glimpse,
     reason::Reason,
     settings::Settings,
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) const ROWS: &[Row] = &[Row {
     name: "ssh_resources",
     title: "List sessions and what runs on them",
-    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands, transfers, syncs and serial ports, \
+    description: "Lists everything this server holds for you, of every kind, newest first: sessions, shells, commands, transfers, syncs, forwards and serial ports, \
                   each with its URI, state, age and how much it printed or moved. Take it to find something again whose id you \
                   no longer have, by session, agent, target or name; it looks at nothing remote. include_ended also \
                   shows what has ended and can still be read. For sessions with a health check take ssh_sessions.",
@@ -65,6 +66,7 @@ enum Kind {
     Command,
     Transfer,
     Rsync,
+    Forward,
     Serial,
 }
 
@@ -104,6 +106,37 @@ struct Listed {
     bytes: u64,
     uptime_seconds: u64,
     idle_seconds: u64,
+    #[serde(flatten)]
+    passage: Option<Leads>,
+}
+
+/// Of a forward: which side listens, and where it leads.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Leads {
+    direction: &'static str,
+    bind_address: String,
+    local_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_port: Option<u16>,
+}
+
+impl From<&Passage> for Leads {
+    fn from(passage: &Passage) -> Self {
+        let remote_port = match passage {
+            Passage::Local { to, .. } => Some(to.port),
+            Passage::Remote { listen, .. } => Some(listen.port),
+            Passage::Dynamic { .. } => None,
+        };
+        Self {
+            direction: passage.facing().as_str(),
+            bind_address: passage.listen().host.clone(),
+            local_port: passage.local_port(),
+            remote_address: passage.to().map(|to| to.host.clone()),
+            remote_port,
+        }
+    }
 }
 
 impl Body for ListBody {
@@ -138,6 +171,7 @@ impl Listed {
             bytes: glimpse.bytes,
             uptime_seconds: seconds_between(glimpse.created, until),
             idle_seconds: seconds_between(glimpse.active, until),
+            passage: glimpse.passage.as_ref().map(Leads::from),
         }
     }
 
@@ -150,8 +184,10 @@ impl Listed {
         if let (Some(at), Some(reason)) = (&self.ended_at, self.reason) {
             parts.push(format!("ended: {at} {reason}"));
         }
+        parts.extend(self.passage.as_ref().map(|leads| format!("direction: {}", leads.direction)));
         parts.push(format!("observers: {}", self.observers));
-        let moves = [Scheme::Transfer, Scheme::Rsync].map(Scheme::as_str).contains(&self.kind);
+        let moves =
+            [Scheme::Transfer, Scheme::Rsync, Scheme::Forward].map(Scheme::as_str).contains(&self.kind);
         let bytes = match self.kind {
             _ if moves => "moved",
             kind if kind == Scheme::Serial.as_str() => "received",
@@ -220,6 +256,7 @@ impl From<Kind> for Scheme {
             Kind::Command => Self::Command,
             Kind::Transfer => Self::Transfer,
             Kind::Rsync => Self::Rsync,
+            Kind::Forward => Self::Forward,
             Kind::Serial => Self::Serial,
         }
     }

@@ -10,80 +10,23 @@ mod stats;
 mod tests;
 
 use serde_json::{Value, json};
-use ssh_mcp_core::{
-    code::Warning,
-    kind::rsync::{Fault, Logged, Status},
-    registry::Rsync,
-    text,
-};
-use ssh_mcp_engine::Engine;
+use ssh_mcp_core::{code::Warning, kind::rsync::Fault, registry::Rsync, text};
 
 use super::{Effect, Key, Reach, Repeat, Row, Set, call};
-use crate::{cx::rfc3339, reply::Warned};
+use crate::reply::Warned;
 
 /// The sync tools, in the order of `tools/list`.
 pub(crate) const ROWS: &[Row] = &[start::ROW, cancel::ROW, stats::ROW];
 
-/// Events from a number on, as JSON, and where to go on.
-pub(crate) struct Events {
-    /// Each with its number and time.
-    pub(crate) shown: Vec<Value>,
-    /// Where the events begin.
-    pub(crate) start: u64,
-    /// Where the next read goes on.
-    pub(crate) next: u64,
-    /// Numbers whose events are gone.
-    pub(crate) gap: u64,
-    /// Whether the size kept events back.
-    pub(crate) more: bool,
-}
-
-/// The oldest events from `from` on, of at most so many bytes, but never none where there is one.
-pub(crate) fn events(engine: &Engine, rsync: &Rsync, from: u64, max: usize) -> Events {
-    let window = rsync.course.log.read(from, usize::MAX);
-    let (mut shown, mut size) = (Vec::new(), 0);
-    let (mut next, mut more) = (window.next, false);
-    for (number, logged) in &window.events {
-        let event = event(engine, *number, logged);
-        size += event.to_string().len() + 1;
-        if size > max && !shown.is_empty() {
-            (next, more) = (*number, true);
-            break;
-        }
-        shown.push(event);
-    }
-    Events { shown, start: window.start, next, gap: window.gap, more }
-}
-
-/// An event as JSON.
-pub(crate) fn event(engine: &Engine, number: u64, logged: &Logged) -> Value {
-    // Every event has named fields, so there is an object to add to.
-    let mut event = serde_json::to_value(&logged.event).unwrap_or_else(|_| json!({}));
-    if let Some(fields) = event.as_object_mut() {
-        fields.insert("seq".to_owned(), number.into());
-        fields.insert("ts".to_owned(), rfc3339(engine, logged.at).into());
-    }
-    event
-}
-
-/// What is known of a sync, as its resource shows it with these events. The status is that of before they were read, so
-/// that with an end its event is among them.
-pub(crate) fn body(rsync: &Rsync, status: Status, events: Vec<Value>) -> Value {
+/// What is known of a sync, as its resource shows it with these events.
+pub(crate) fn body(rsync: &Rsync, status: &str, events: Vec<Value>) -> Value {
     let spec = &rsync.spec;
     json!({
         "rsync_id": spec.id, "session_id": spec.session, "transport": rsync.course.transport(),
         "direction": spec.direction.as_str(), "local_path": spec.local, "remote_path": spec.remote,
-        "dry_run": spec.dry_run, "delete": spec.delete, "status": status.as_str(),
+        "dry_run": spec.dry_run, "delete": spec.delete, "status": status,
         "stats": rsync.course.stats(), "last_seq": rsync.course.log.mark().seq, "events": events,
     })
-}
-
-/// The same with its newest events, for who looks at the whole again and again.
-pub(crate) fn newest(engine: &Engine, rsync: &Rsync) -> Value {
-    /// Events that are looked at.
-    const NEWEST: u64 = 32;
-    let (status, end) = (rsync.status(), rsync.course.log.mark().end);
-    body(rsync, status, events(engine, rsync, end.saturating_sub(NEWEST), usize::MAX).shown)
 }
 
 /// Why a sync came to no end.

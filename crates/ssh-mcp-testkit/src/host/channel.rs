@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ssh_mcp_core::port::BoxFuture;
+use ssh_mcp_core::port::forward::{Line, LineError};
 use ssh_mcp_core::port::ssh::{
     Channel, ChannelControl, ChannelError, ChannelEvent, ChannelEvents, ChannelGone, Link, LinkLost, PtySize,
     Signal, Start,
@@ -16,6 +17,7 @@ use ssh_mcp_core::port::ssh::{
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+use super::line::{ScriptedLine, Shared};
 use super::process::{Happening, Next, Process, Terminal};
 use super::{Host, Seen};
 
@@ -74,6 +76,24 @@ impl Link for ScriptedLink {
                     return Err(ChannelError::NoPlace { waited: patience });
                 }
             }
+        })
+    }
+
+    fn line(&self) -> BoxFuture<'_, Result<Box<dyn Line>, LineError>> {
+        Box::pin(async move {
+            let host = &self.session.host;
+            let time = host.with(|state| state.connect_time);
+            tokio::time::sleep(time).await;
+            if let Some(error) = host.with(|state| state.line_failures.pop_front()) {
+                return Err(error);
+            }
+            if let Some(lost) = host.lost(self.session.id) {
+                return Err(lost.into());
+            }
+            host.record(Seen::LineOpened);
+            let shared = Shared::new(Arc::clone(host));
+            host.with(|state| state.lines.push(Arc::downgrade(&shared)));
+            Ok(Box::new(ScriptedLine { shared }) as Box<dyn Line>)
         })
     }
 

@@ -73,6 +73,7 @@ struct DisconnectBody {
     shells_closed: u64,
     transfers_aborted: u64,
     rsyncs_cancelled: u64,
+    forwards_closed: u64,
 }
 
 impl Body for DisconnectBody {
@@ -84,6 +85,7 @@ impl Body for DisconnectBody {
         text.key("SHELLS_CLOSED", self.shells_closed);
         text.key("TRANSFERS_ABORTED", self.transfers_aborted);
         text.key("RSYNCS_CANCELLED", self.rsyncs_cancelled);
+        text.key("FORWARDS_CLOSED", self.forwards_closed);
     }
 }
 
@@ -98,6 +100,7 @@ async fn disconnect(cx: &Cx, args: DisconnectArgs) -> Result<Answer<DisconnectBo
         shells_closed: ended.shells_closed,
         transfers_aborted: ended.transfers_aborted,
         rsyncs_cancelled: ended.rsyncs_cancelled,
+        forwards_closed: ended.forwards_closed,
     };
     Ok(Answer::new("ok", body))
 }
@@ -118,6 +121,7 @@ struct DisconnectAgentBody {
     shells_closed: u64,
     transfers_aborted: u64,
     rsyncs_cancelled: u64,
+    forwards_closed: u64,
 }
 
 impl Body for DisconnectAgentBody {
@@ -130,6 +134,7 @@ impl Body for DisconnectAgentBody {
         text.key("SHELLS", self.shells_closed);
         text.key("TRANSFERS", self.transfers_aborted);
         text.key("RSYNCS", self.rsyncs_cancelled);
+        text.key("FORWARDS", self.forwards_closed);
     }
 }
 
@@ -145,6 +150,7 @@ async fn disconnect_agent(
         shells_closed: ended.shells_closed,
         transfers_aborted: ended.transfers_aborted,
         rsyncs_cancelled: ended.rsyncs_cancelled,
+        forwards_closed: ended.forwards_closed,
     };
     Ok(Answer::new("ok", body))
 }

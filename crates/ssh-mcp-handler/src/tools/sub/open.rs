@@ -124,14 +124,8 @@ impl Body for OpenBody {
 
 async fn open(cx: &Cx, args: OpenArgs) -> Result<Answer<OpenBody>, Failure> {
     let settings = cx.settings();
-    let uri = uri::parse(&args.uri).map_err(|error| {
-        Failure::argument(format!(
-            "uri: {} must be {}; got {}",
-            error.field,
-            error.expected,
-            shown("uri", &json!(args.uri))
-        ))
-    })?;
+    let uri = uri::parse(&args.uri)
+        .map_err(|error| Failure::uri("uri", &shown("uri", &json!(args.uri)), &error))?;
     let source = match uri.resource() {
         Some(resource) => cx.engine.source(&cx.owner, resource).map_err(Failure::no_resource)?,
         None => return Err(Failure::no_resource(push::unknown(&cx.engine, &cx.owner, &uri))),

@@ -232,9 +232,10 @@ impl Patterns {
             // Nobody reads the answer, so nothing is taken for it.
             Waiting::Cancelled => return (Answered::Timeout, item.untouched()),
         };
-        let claim = item.claim(cx);
+        let budget = cx.output_bytes(None);
+        let claim = item.claim(cx, budget);
         let mut body = item.untouched();
-        claim.show(cx, &item, cx.output_bytes(None), true, &mut body).await;
+        claim.show(cx, &item, budget, true, &mut body).await;
         let answered = match over {
             WaitOver::Matched { pattern, .. } => {
                 body.matched_pattern = self.texts.get(pattern).cloned();
@@ -331,11 +332,7 @@ impl WaitArgs {
         let mut items = Vec::new();
         for (at, text) in self.uris.iter().enumerate() {
             let uri = uri::parse(text).map_err(|error| {
-                let got = shown("uris", &json!(text));
-                Failure::argument(format!(
-                    "uris[{at}]: {} must be {}; got {got}",
-                    error.field, error.expected
-                ))
+                Failure::uri(&format!("uris[{at}]"), &shown("uris", &json!(text)), &error)
             })?;
             items.push(Item::of_uri(cx, text, &uri)?);
         }

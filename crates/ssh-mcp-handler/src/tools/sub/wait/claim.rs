@@ -6,23 +6,24 @@
 use serde_json::{Value, json};
 use ssh_mcp_core::{
     history::{ByteHistory, History, View, Window},
-    kind::rsync::Status,
     lane::{Characters, Ranges, Take},
-    registry::Rsync,
     text,
 };
-use ssh_mcp_engine::{Place, Source};
+use ssh_mcp_engine::Place;
 
 use super::{From, Item, ItemBody};
-use crate::{cx::Cx, resources, tools::rsync};
+use crate::{
+    cx::Cx,
+    resources::{self, Last, Log, LogStatus, event_size},
+};
 
 impl Item {
     /// Takes everything new; what is taken here nobody else gets. No more than `budget` bytes of it will be shown.
     pub(super) fn claim(&self, cx: &Cx, budget: usize) -> Claim {
         let source = self.source();
         let resource = source.resource();
-        if let Source::Rsync(sync) = source {
-            return self.claim_events(cx, sync, budget);
+        if let Some(log) = Log::of(source) {
+            return self.claim_events(cx, log, budget);
         }
         let History::Bytes(bytes) = source.history() else {
             let seq = source.history().mark().seq;
@@ -69,35 +70,24 @@ impl Item {
         }
     }
 
-    /// The events of a sync from where this caller stands to the newest.
-    fn claim_events(&self, cx: &Cx, sync: &Rsync, budget: usize) -> Claim {
-        let (status, end) = (sync.status(), sync.course.log.mark().end);
+    /// The events of a log from where this caller stands to the newest.
+    fn claim_events(&self, cx: &Cx, log: Log<'_>, budget: usize) -> Claim {
+        let (status, end) = (log.status(), log.mark().end);
         let window = |at: u64| (at, end);
         let (from, next) = match (self.from, &cx.push) {
-            (From::Auto, Some(push)) => push.peer.cursor(sync.spec.id.into()).claim(window),
+            (From::Auto, Some(push)) => push.peer.cursor(log.resource()).claim(window),
             (From::Explicit(at), push) => {
                 if let Some(push) = push {
-                    push.peer.cursor(sync.spec.id.into()).advance_contiguous(at, end);
+                    push.peer.cursor(log.resource()).advance_contiguous(at, end);
                 }
                 window(at)
             }
             (From::Lane | From::Auto, _) => self.through_lane(cx, window),
         };
-        let window = sync.course.log.read(from, usize::MAX);
-        let (mut newest, mut size, mut count) = (Vec::new(), 0, 0);
-        for (number, logged) in window.events.iter().rev().filter(|(number, _)| *number < next) {
-            let event = rsync::event(&cx.engine, *number, logged);
-            size += event_size(&event);
-            count += 1;
-            if size <= budget || count == 1 {
-                newest.push(event);
-            }
-        }
-        newest.reverse();
-        let first = window.events.first().map_or(next, |(number, _)| *number);
+        let last = log.last(&cx.engine, from, next, budget);
         // From 0 means from the oldest held, of which nothing is missing.
-        let gap = if from == 0 { 0 } else { window.gap };
-        Claim::Events { status, newest, size, count, first, next, gap }
+        let gap = if from == 0 { 0 } else { last.gap };
+        Claim::Events { status, last, next, gap }
     }
 
     fn through_lane(&self, cx: &Cx, window: impl Fn(u64) -> (u64, u64)) -> (u64, u64) {
@@ -135,8 +125,8 @@ pub(super) enum Claim {
     Span { start: u64, end: u64, gap: u64 },
     /// What the filter of a lane let through.
     Ranges(Ranges),
-    /// Events of a log: so many, from a number on, of so many bytes, and the newest of them, the oldest first.
-    Events { status: Status, newest: Vec<Value>, size: usize, count: usize, first: u64, next: u64, gap: u64 },
+    /// Events of a log.
+    Events { status: LogStatus, last: Last, next: u64, gap: u64 },
     /// A state, and whether it is another one.
     State { changed: bool, seq: u64 },
 }
@@ -148,7 +138,7 @@ impl Claim {
                 usize::try_from(end.saturating_sub(*start)).unwrap_or(usize::MAX)
             }
             Self::Ranges(ranges) => ranges.window.bytes.len(),
-            Self::Events { size, .. } => *size,
+            Self::Events { last, .. } => last.size,
             Self::State { .. } => 0,
         }
     }
@@ -167,10 +157,10 @@ impl Claim {
                     body.total = body.bytes;
                 }
             }
-            Self::Events { status, newest, count, first, next, gap, .. } => {
+            Self::Events { status, last: Last { shown: newest, count, first, .. }, next, gap } => {
                 body.cursor = *next;
                 body.gap_bytes = (*gap > 0).then_some(*gap);
-                let Source::Rsync(sync) = item.source() else { return };
+                let Some(log) = Log::of(item.source()) else { return };
                 if newest.is_empty() && !item.has_ended() {
                     return;
                 }
@@ -184,7 +174,7 @@ impl Claim {
                 };
                 let shown = newest.iter().rev().take_while(fits).count().max(1).min(newest.len());
                 let events = newest.get(newest.len() - shown..).unwrap_or_default().to_vec();
-                let mut delta = rsync::body(sync, *status, events);
+                let mut delta = log.body(*status, events);
                 if let (true, Some(fields)) = (*count > shown, delta.as_object_mut()) {
                     let left_out = json!({ "events": count - shown, "cursor": first });
                     fields.insert("left_out".to_owned(), left_out);
@@ -264,11 +254,6 @@ fn shortened(window: Window, end: u64) -> Vec<u8> {
     let mut bytes = window.bytes;
     bytes.truncate(within);
     bytes
-}
-
-/// Bytes of an event in a list.
-fn event_size(event: &Value) -> usize {
-    event.to_string().len() + 1
 }
 
 /// How many bytes from the beginning and from the end are shown: the newest matter most.
