@@ -22,6 +22,7 @@ use ssh_mcp_core::{
         ssh::{Channel, ChannelControl, ChannelEvent, ChannelEvents},
     },
     registry::{Forward, Session},
+    sync::{AtomicBool, AtomicU64, Ordering},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite},
@@ -92,19 +93,18 @@ impl Carrier<'_> {
     ) -> Carried {
         let (reader, writer) = socket.split();
         let Channel { events, control } = channel;
-        let mut sent = 0;
+        let sent = Sent::default();
         let mut down = Down::new(events, writer);
-        let end = {
-            let mut up = pin!(self.up(reader, &*control, first, &mut sent));
-            self.both(&mut down, up.as_mut(), member).await
-        };
-        Carried { end, to_server: sent, from_server: down.written }
+        let mut up = pin!(self.up(reader, &*control, first, &sent));
+        let end = self.both(&mut down, up.as_mut(), &sent, member).await;
+        Carried { end, to_server: sent.bytes.load(Ordering::Relaxed), from_server: down.written }
     }
 
     async fn both(
         &self,
         down: &mut Down<'_>,
         mut up: Pin<&mut impl Future<Output = UpEnd>>,
+        up_has: &Sent,
         member: &mut Member,
     ) -> End {
         let crowd = member.crowd();
@@ -122,11 +122,13 @@ impl Carrier<'_> {
                 Some(_) if line_moves.is_none() => line_moves = Some(self.line_moves(Duration::ZERO)),
                 Some(_) => {}
             }
-            let room = allowance(all);
+            let room = || allowance(all, up_has.waits.load(Ordering::Relaxed));
             let happening = tokio::select! {
+                biased;
                 () = self.cut.cancelled() => Happening::Cut,
-                turn = poll_fn(|cx| down.poll_turn(cx, room)) => Happening::Down(turn),
+                // Before the other way, which has more room if this one waits.
                 end = &mut up, if sent.is_none() => Happening::Up(end),
+                turn = poll_fn(|cx| down.poll_turn(cx, room())) => Happening::Down(turn),
                 () = changed => Happening::CrowdChanged,
                 () = until_done(&mut line_moves) => Happening::LineMoved,
                 () = self.until(deadline) => Happening::PatienceLooked,
@@ -188,17 +190,19 @@ impl Carrier<'_> {
         mut reader: ReadHalf<'_>,
         control: &dyn ChannelControl,
         first: Vec<u8>,
-        sent: &mut u64,
+        sent: &Sent,
     ) -> UpEnd {
         let mut next = Bytes::from(first);
         let mut buffer = BytesMut::new();
         loop {
             if !next.is_empty() {
                 let size = next.len() as u64;
+                sent.waits.store(true, Ordering::Relaxed);
                 if control.send(next).await.is_err() {
                     return UpEnd::ChannelGone;
                 }
-                *sent += size;
+                sent.waits.store(false, Ordering::Relaxed);
+                sent.bytes.fetch_add(size, Ordering::Relaxed);
                 self.forward.traffic.moved_to_remote(size);
                 self.touch();
             }
@@ -229,6 +233,14 @@ impl Carrier<'_> {
 const BUFFER: usize = 256 << 10;
 /// A rest of the buffer that is still worth reading into.
 const LEAST: usize = 32 << 10;
+
+/// What the way to the channel has done, for the other one, which is in the same task.
+#[derive(Default)]
+struct Sent {
+    bytes: AtomicU64,
+    /// The server has not taken what was read last.
+    waits: AtomicBool,
+}
 
 /// How the way to the channel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

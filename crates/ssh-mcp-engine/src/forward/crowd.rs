@@ -78,7 +78,7 @@ impl Member {
         let all = self.crowd.numbers.lock().all;
         let stands = match held {
             0 => Stands::Waiting,
-            held if held < allowance(all.saturating_sub(1)) => Stands::Busy,
+            held if held < allowance(all.saturating_sub(1), false) => Stands::Busy,
             _ => Stands::Full,
         };
         let before = std::mem::replace(&mut self.stands, stands);

@@ -104,7 +104,7 @@ impl Visit {
             End::Slow => {
                 let message = format!(
                     "{} MiB wait for it, and others have waited behind them for {} s",
-                    allowance(1) >> 20,
+                    allowance(1, false) >> 20,
                     HELD_AT_MOST.as_secs()
                 );
                 let why = why(Trouble::SlowConsumer, message, Some(&target));

@@ -3,15 +3,16 @@
 //! All connections of a forward share one connection to the server, whose data comes in one queue: what one of them
 //! does not take holds up what is behind it. Alone, a consumer may pause for as long as it likes. With others beside it,
 //! what comes for it is held for it, and only once that is full and somebody else has been held up for [`HELD_AT_MOST`]
-//! it has to go.
+//! it has to go. Its own sending is such another, but for that: what lets it send on stands behind what comes for it, and
+//! who sends all before reading anything would wait for itself.
 
 use std::time::Duration;
 
-/// Bytes that are held for one consumer, beside how many others.
-pub fn allowance(siblings: usize) -> usize {
-    match siblings {
-        0 => 256 << 10,
-        _ => 16 << 20,
+/// Bytes that are held for one consumer, beside how many others, and whether its own sending waits.
+pub fn allowance(siblings: usize, sends: bool) -> usize {
+    match (siblings, sends) {
+        (0, false) => 256 << 10,
+        (0, true) | (1.., _) => 16 << 20,
     }
 }
 
@@ -43,7 +44,7 @@ impl Patience {
         siblings: usize,
         waiting: usize,
     ) -> Option<Duration> {
-        let holds_up = siblings > 0 && waiting > 0 && held >= allowance(siblings);
+        let holds_up = siblings > 0 && waiting > 0 && held >= allowance(siblings, false);
         *self = match (*self, holds_up) {
             (Self::Moving, true) => Self::Holding(now),
             (Self::Holding(since), true) => Self::Holding(since),

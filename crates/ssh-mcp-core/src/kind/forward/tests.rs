@@ -182,7 +182,7 @@ fn the_log_holds_the_newest_events_and_ends_with_the_stop() {
 
 #[test]
 fn only_who_holds_others_up_is_hurried() {
-    let full = allowance(1);
+    let full = allowance(1, false);
     let mut patience = Patience::default();
     // Alone, or beside others that want nothing, or with room left: for ever.
     for (held, siblings, waiting) in [(full * 9, 0, 0), (full, 3, 0), (full - 1, 3, 3)] {
