@@ -3,7 +3,7 @@
 //! What is here: [`OpenSshd`] (one server in namespaces of its own, with two users: root, because most
 //! servers are used as root, and an ordinary user, because sshd treats root specially and a test that only
 //! logs in as root proves little), [`Proxy`] (a TCP hop that delays, freezes and cuts), [`Agent`] (an
-//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`Rsync`] (for its users, and as a client), [`other`] (servers that are not
+//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`Rsync`] (for its users, and as a client), [`LinePair`] (a serial line that is none), [`other`] (servers that are not
 //! OpenSSH) and [`processes`] (what a test may look up about the machine's processes).
 //!
 //! Each value owns what it started and ends it on drop; if the test process is killed, the kernel does.
