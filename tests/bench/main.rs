@@ -20,6 +20,7 @@ mod config;
 mod files;
 mod mirror;
 mod push;
+mod serial;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
 mod sshd;
@@ -90,6 +91,8 @@ fn main() {
             ("push stalled", push::stalled),
         ];
         lanes.iter().filter(|(name, _)| run(name)).for_each(|(_, measure)| measure());
+        let lines: [(&str, fn()); 2] = [("serial delay", serial::delay), ("serial flood", serial::flood)];
+        lines.iter().filter(|(name, _)| run(name)).for_each(|(_, measure)| measure());
     });
 }
 

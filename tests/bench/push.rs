@@ -23,7 +23,7 @@ use crate::{
 const REVISION: &str = "2025-11-25";
 
 /// The product on standard streams, for one client that takes bytes in notifications.
-struct Pipes {
+pub(crate) struct Pipes {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -34,7 +34,11 @@ struct Pipes {
 
 impl Pipes {
     fn start(server: &OpenSshd, env: &[(&str, &str)]) -> Self {
-        let home = home(server);
+        Self::at_home(home(server), env)
+    }
+
+    /// One that knows no server.
+    pub(crate) fn at_home(home: tempfile::TempDir, env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary("ssh-mcp-stdio"))
             .env_clear()
             .envs([("PATH", "/usr/bin:/bin"), ("RUST_LOG", "error")])
@@ -80,7 +84,7 @@ impl Pipes {
         self.send(&json!({"jsonrpc": "2.0", "id": self.calls, "method": method, "params": params}));
     }
 
-    fn call(&mut self, tool: &str, arguments: Value) -> Value {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.request("tools/call", json!({"name": tool, "arguments": arguments}));
         assert_ne!(answer["isError"], true, "{tool}: {answer}");
         answer["structuredContent"].clone()
@@ -97,7 +101,7 @@ impl Pipes {
     }
 
     /// The next notification, and when it came.
-    fn notification(&mut self) -> (SystemTime, Value) {
+    pub(crate) fn notification(&mut self) -> (SystemTime, Value) {
         loop {
             self.read();
             let came = SystemTime::now();
@@ -109,7 +113,7 @@ impl Pipes {
     }
 
     /// Processor time so far, of the threads that live; those of this server do while it is measured.
-    fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let spent = threads.map(|thread| {
             let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();

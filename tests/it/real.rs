@@ -12,6 +12,7 @@ mod logins;
 mod others;
 mod output;
 mod push;
+mod serial;
 mod shells;
 mod syncs;
 mod targets;

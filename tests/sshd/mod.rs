@@ -3,7 +3,7 @@
 //! What is here: [`OpenSshd`] (one server in namespaces of its own, with two users: root, because most
 //! servers are used as root, and an ordinary user, because sshd treats root specially and a test that only
 //! logs in as root proves little), [`Proxy`] (a TCP hop that delays, freezes and cuts), [`Agent`] (an
-//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`Rsync`] (for its users, and as a client), [`other`] (servers that are not
+//! `ssh-agent`), [`Authority`] (signs certificates), [`SecurityKey`] (an agent with an `sk-` key), [`Rsync`] (for its users, and as a client), [`LinePair`] (a serial line that is none), [`other`] (servers that are not
 //! OpenSSH) and [`processes`] (what a test may look up about the machine's processes).
 //!
 //! Each value owns what it started and ends it on drop; if the test process is killed, the kernel does.
@@ -17,6 +17,7 @@ mod agent;
 mod authority;
 mod keys;
 mod layout;
+mod line;
 pub(crate) mod other;
 pub(crate) mod processes;
 mod proxy;
@@ -38,6 +39,7 @@ pub(crate) use agent::{Agent, askpass};
 pub(crate) use authority::Authority;
 pub(crate) use keys::{ClientKey, HostKey, PASSPHRASE};
 pub(crate) use layout::{KeyboardInteractive, Options, PasswordLogin, User};
+pub(crate) use line::LinePair;
 pub(crate) use proxy::Proxy;
 pub(crate) use rsync::Rsync;
 pub(crate) use security_key::SecurityKey;

@@ -44,15 +44,7 @@ impl Rsync {
 
     /// Where the program lies, and what it is linked to, for a shell that is to find them.
     pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let Some(prefix) = self.prefix() else { return Vec::new() };
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = [prefix.join("usr/bin")].into_iter().chain(std::env::split_paths(&path));
-        let libraries = ["usr/lib", "lib"].map(|part| fs::read_dir(prefix.join(part)));
-        let libraries = libraries.into_iter().flatten().flatten().map(|folder| folder.unwrap().path());
-        vec![
-            ("PATH", std::env::join_paths(path).unwrap()),
-            ("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap()),
-        ]
+        self.program.as_deref().map(environment_of).unwrap_or_default()
     }
 
     /// The line of `sshd_config` that lets commands find it. The first such line counts, so it has what the fixture's has.
@@ -73,4 +65,17 @@ impl Rsync {
     fn prefix(&self) -> Option<&Path> {
         self.program.as_ref()?.ancestors().nth(3)
     }
+}
+
+/// What makes a program findable that was unpacked and not installed, and what it is linked to.
+pub(super) fn environment_of(program: &Path) -> Vec<(&'static str, OsString)> {
+    let Some(prefix) = program.ancestors().nth(3) else { return Vec::new() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = [prefix.join("usr/bin")].into_iter().chain(std::env::split_paths(&path));
+    let libraries = ["usr/lib", "lib"].map(|part| fs::read_dir(prefix.join(part)));
+    let libraries = libraries.into_iter().flatten().flatten().map(|folder| folder.unwrap().path());
+    vec![
+        ("PATH", std::env::join_paths(path).unwrap()),
+        ("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap()),
+    ]
 }

@@ -305,7 +305,9 @@ impl Running {
         };
         // What it has said is there to be read at once, or not at all.
         let mut left = LAST_WORDS;
-        while let Some(bytes) = said(&mut events).await.filter(|_| left > 0) {
+        while left > 0
+            && let Some(bytes) = said(&mut events).await
+        {
             receive(&bytes);
             left = left.saturating_sub(bytes.len());
         }
@@ -339,7 +341,8 @@ impl Running {
             "serial port closed"
         );
         // The task is the only one that records, and it does so once.
-        _ = serial.ending.record(End { reason, facts: lost, at: now });
+        let facts = lost.filter(|_| reason == Reason::ConnectionLost);
+        _ = serial.ending.record(End { reason, facts, at: now });
         serial.history.finish();
     }
 }

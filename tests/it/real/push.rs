@@ -18,11 +18,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::*;
 
-const UPDATED: &str = "notifications/resources/updated";
+pub(super) const UPDATED: &str = "notifications/resources/updated";
 const OUTPUT: &str = "notifications/ssh/output";
 
 /// What a client that takes bytes in notifications declares.
-fn takes_bytes() -> Value {
+pub(super) fn takes_bytes() -> Value {
     json!({"experimental": {"ssh_inline_push": {"version": "1", "encodings": ["base64", "utf8"]}}})
 }
 
@@ -102,13 +102,13 @@ fn open_gate(server: &OpenSshd, gate: &str) {
 
 /// What one lane, or all on one resource, has said with bytes, in order.
 #[derive(Debug, Default, Clone)]
-struct Story {
+pub(super) struct Story {
     /// The messages.
     pieces: Vec<Value>,
     /// Their bytes.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Bytes that are missing by their own word, before the first and between them.
-    gap: u64,
+    pub(super) gap: u64,
     /// Events that are missing by their own word.
     dropped: u64,
 }
@@ -141,7 +141,7 @@ impl Story {
     }
 
     /// As [`of`](Self::of) once a lane has come to a place.
-    fn up_to(notes: &[Value], whose: &str, place: usize) -> Option<Self> {
+    pub(super) fn up_to(notes: &[Value], whose: &str, place: usize) -> Option<Self> {
         let last = notes.iter().rev().find_map(|note| piece_of(note, whose))?;
         (last["cursor_after"] == place).then(|| Self::of(notes, whose))
     }
@@ -151,7 +151,7 @@ impl Story {
     }
 
     /// As [`of`](Self::of) once the last word is there: joining all that came for each message that comes takes long.
-    fn closed(notes: &[Value], whose: &str) -> Option<Self> {
+    pub(super) fn closed(notes: &[Value], whose: &str) -> Option<Self> {
         let last = notes.iter().rev().find_map(|note| piece_of(note, whose))?;
         (last["closed"] == true).then(|| Self::of(notes, whose))
     }

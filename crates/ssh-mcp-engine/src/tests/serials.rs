@@ -167,7 +167,7 @@ async fn of_many_who_open_a_device_at_once_one_has_it() {
         let (engine, owner) = (Arc::clone(&rig.engine), rig.owner.clone());
         async move { engine.open_serial(&owner, ask(if n % 2 == 0 { DEVICE } else { LINK })).await }
     });
-    let tasks: Vec<_> = asks.map(tokio_test_spawn).collect();
+    let tasks: Vec<_> = asks.map(spawned).collect();
     let mut opened = Vec::new();
     for task in tasks {
         match task.await.unwrap() {
@@ -181,7 +181,7 @@ async fn of_many_who_open_a_device_at_once_one_has_it() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test owns what it spawns")]
-fn tokio_test_spawn<T: Send + 'static>(
+fn spawned<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
     tokio::spawn(future)
@@ -429,4 +429,66 @@ async fn a_listing_tells_of_it() {
     assert_eq!(glimpse.description, "Serial port /dev/ttyUSB0, 115200 baud 8N1");
     assert_eq!((glimpse.session, glimpse.status, glimpse.name.as_deref()), (None, "open", Some("board")));
     assert_eq!(SerialId::from(glimpse.id), serial.spec.id);
+}
+
+/// Explicit closes and the device's own end meet in every order: one of them ends the port, with its reason and what belongs to it,
+/// and the device is given back once (lifecycle 6.16, lifecycle 6.17).
+#[tokio::test(start_paused = true)]
+async fn closes_and_the_devices_end_at_once_end_a_port_once() {
+    let rig = bench().0;
+    let mut dice = Dice(11);
+    let mut reasons = Vec::new();
+    for _ in 0..300 {
+        let far = rig.bus.plug(plain(DEVICE));
+        let serial = rig.port().await;
+        rig.put(&serial, "x").unwrap();
+        let mut pause = || ms(dice.roll(3));
+        let close = |after: Duration| {
+            let (engine, serial) = (Arc::clone(&rig.engine), Arc::clone(&serial));
+            async move {
+                tokio::time::sleep(after).await;
+                engine.close_serial(&serial).await
+            }
+        };
+        let leave = {
+            let (far, after) = (far.clone(), pause());
+            async move {
+                tokio::time::sleep(after).await;
+                far.leave("gone");
+            }
+        };
+        let (closes, leaves) = ([pause(), pause()].map(|after| spawned(close(after))), spawned(leave));
+        let mut done = 0;
+        for close in closes {
+            done += usize::from(close.await.unwrap() == CloseSerial::Done);
+        }
+        leaves.await.unwrap();
+        let end = serial.ending.get().unwrap();
+        let by_hand = usize::from(end.reason == Reason::ManualClose);
+        assert_eq!((done, end.facts.is_some()), (by_hand, by_hand == 0), "{}", end.reason);
+        assert_eq!((far.closings(), far.mode()), (1, None));
+        reasons.push(end.reason);
+    }
+    assert!(reasons.contains(&Reason::ManualClose) && reasons.contains(&Reason::ConnectionLost));
+}
+
+/// What is being opened while the server stops is closed or was never opened (lifecycle 6.53).
+#[tokio::test(start_paused = true)]
+async fn an_opening_meets_a_shutdown_and_leaves_nothing() {
+    let mut dice = Dice(5);
+    for _ in 0..50 {
+        let (rig, far) = bench();
+        let (engine, owner, after) = (Arc::clone(&rig.engine), rig.owner.clone(), ms(dice.roll(2)));
+        let opening = spawned(async move {
+            tokio::time::sleep(after).await;
+            engine.open_serial(&owner, ask(DEVICE)).await
+        });
+        rig.pass(ms(dice.roll(2))).await;
+        assert_eq!(rig.engine.shutdown().await, Drained::Clean);
+        match opening.await.unwrap() {
+            Ok(serial) => assert_eq!(end(&serial), Reason::ServerShutdown),
+            Err(error) => assert_eq!(error, SerialError::Draining),
+        }
+        assert_eq!(far.mode(), None);
+    }
 }

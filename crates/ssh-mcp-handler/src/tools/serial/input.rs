@@ -1,6 +1,6 @@
 //! `serial_write` and `serial_press`: what goes out of a port.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -121,7 +121,7 @@ async fn write(cx: &Cx, args: WriteArgs) -> Result<Answer<WriteBody>, Failure> {
     let (waited, item) = match &patterns {
         None => (None, None),
         Some((patterns, patience)) => {
-            let source = Source::Serial(std::sync::Arc::clone(&serial));
+            let source = Source::Serial(Arc::clone(&serial));
             let (waited, item) = patterns.await_behind(cx, source, from, *patience).await;
             (Some(waited), Some(item))
         }

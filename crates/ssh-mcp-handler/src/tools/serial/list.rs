@@ -1,5 +1,7 @@
 //! `serial_scan` and `serial_active`: which devices there are, and which are open here.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssh_mcp_core::{
@@ -226,7 +228,7 @@ async fn active(cx: &Cx, _: NoArgs) -> Result<Answer<ActiveBody>, Failure> {
 }
 
 /// The caller's ports that are open, newest first.
-fn open_ports(cx: &Cx) -> Vec<std::sync::Arc<Serial>> {
+fn open_ports(cx: &Cx) -> Vec<Arc<Serial>> {
     let mut serials = cx.engine.registries().serials.of_owner(&cx.owner);
     serials.retain(|serial| serial.is_open());
     serials
