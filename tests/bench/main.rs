@@ -18,6 +18,7 @@
 mod client;
 mod config;
 mod files;
+mod forward;
 mod mirror;
 mod push;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
@@ -82,6 +83,7 @@ fn main() {
         }
         files::measure(&run).await;
         mirror::measure(&run).await;
+        forward::measure(&run).await;
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),
             ("push crowd", push::crowd),

@@ -500,8 +500,10 @@ async fn over_a_jump_host_a_forward_has_connections_of_its_own_all_the_way() {
     let ask = json!({"target": "last", "local_port": 0, "remote_address": "127.0.0.1", "remote_port": source.port()});
     let forward = client.call("ssh_forward", ask).await;
     assert!(!forward.is_error, "{}", forward.text);
-    let logins =
-        |server: &OpenSshd| server.logs().iter().filter(|line| line.starts_with("Accepted ")).count();
+    let logins = |server: &OpenSshd| {
+        let is_login = |line: &&String| line.starts_with("Accepted ") && line.contains(" for ");
+        server.logs().iter().filter(is_login).count()
+    };
     assert_eq!((logins(&jump), logins(&last)), (2, 2));
     let mut paused = connect(&forward).await;
     paused.write_all(b"x").await.unwrap();
