@@ -18,6 +18,7 @@
 mod client;
 mod config;
 mod files;
+mod forward;
 mod mirror;
 mod push;
 mod serial;
@@ -83,6 +84,7 @@ fn main() {
         }
         files::measure(&run).await;
         mirror::measure(&run).await;
+        forward::measure(&run).await;
         let lanes: [(&str, fn()); 5] = [
             ("push delay", push::delay),
             ("push crowd", push::crowd),

@@ -6,6 +6,7 @@
 mod asking;
 mod certificates;
 mod endings;
+mod forwards;
 mod hostile;
 mod legacy;
 mod logins;
