@@ -23,9 +23,12 @@ use crate::{
     stdio,
 };
 
+/// A part, once both ways are open.
+type Part = fn(&Ways);
+
 /// The parts that are wanted.
 pub(crate) async fn measure(run: impl Fn(&str) -> bool) {
-    let parts: [(&str, fn(&Ways)); 3] =
+    let parts: [(&str, Part); 3] =
         [("forward bulk", bulk), ("forward crowd", crowd), ("forward delay", delay)];
     for (_, part) in parts.iter().filter(|(name, _)| run(name)) {
         let ways = Ways::open().await;
@@ -68,7 +71,11 @@ impl Ways {
     }
 
     /// Both in turn, the first round to warm up; the medians.
-    fn medians(&self, rounds: usize, mut measure: impl FnMut(SocketAddr) -> Duration) -> (Duration, Duration) {
+    fn medians(
+        &self,
+        rounds: usize,
+        mut measure: impl FnMut(SocketAddr) -> Duration,
+    ) -> (Duration, Duration) {
         let (mut own, mut peer) = (Vec::new(), Vec::new());
         for round in 0..=rounds {
             let (one, other) = (measure(self.own), measure(self.peer));

@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 
-use ssh_mcp_core::port::ssh::{ChannelEvent, Start};
+use russh::keys::PublicKey;
+use ssh_mcp_core::port::ssh::{ChannelEvent, ConnectError, Start};
 use ssh_mcp_core::target::{Algorithms, Keepalive, Secret};
 use ssh_mcp_testkit::sshd::{Config, EmbeddedSshd};
 
 use super::*;
-use crate::auth::Repeat;
-use crate::connection::Zlib;
+use crate::auth::{Repeat, Way};
+use crate::connection::{Terms, Zlib};
+use crate::hops::Origin;
 
 /// A server that takes two channels on a connection, and a link to it.
 struct Bench {
@@ -20,7 +22,7 @@ impl Bench {
     async fn start(way: impl FnOnce(Secret) -> Way) -> Self {
         let server = EmbeddedSshd::start(Config { max_sessions: 2, ..Config::default() }).await.unwrap();
         let way = way(Secret::new(server.password().to_owned()));
-        let mut recipe = Recipe {
+        let leg = Leg {
             origin: Origin::Address(server.addr(), None),
             host_key: host_key(&server),
             username: server.user().to_owned(),
@@ -32,10 +34,10 @@ impl Bench {
                 algorithms: Algorithms::default(),
                 lendings: Lendings::default(),
             },
-            timeout: LIMIT,
         };
-        let first = further(&recipe).await.unwrap();
-        recipe.host_key = first.watch.shown().unwrap().0.clone();
+        let first = leg.again().await.unwrap();
+        let host_key = first.watch.shown().unwrap().0.clone();
+        let recipe = Recipe { leg: Leg { host_key, ..leg }, below: Vec::new(), timeout: LIMIT };
         Self { link: RusshLink::new(first, recipe), server }
     }
 
@@ -91,6 +93,18 @@ async fn credentials_that_work_once_wait_for_a_place_and_say_so() {
 }
 
 #[tokio::test]
+async fn a_login_that_works_once_opens_no_line() {
+    let once = Bench::start(|password| Way::Keyboard(password, Repeat::Impossible)).await;
+    assert_eq!(once.link.line().await.err(), Some(LineError::NotAgain));
+    let again = Bench::start(Way::Password).await;
+    let line = again.link.line().await.unwrap();
+    assert!(line.moves().await.is_ok());
+    line.disconnect().await;
+    assert!(line.moves().await.is_err());
+    assert!(again.link.ping().await.is_ok(), "the session's own connection stays");
+}
+
+#[tokio::test]
 async fn the_loss_of_a_further_connection_ends_only_what_ran_on_it() {
     let bench = Bench::start(Way::Password).await;
     let mut channels = [bench.hold().await, bench.hold().await, bench.hold().await];
@@ -109,22 +123,24 @@ async fn the_loss_of_a_further_connection_ends_only_what_ran_on_it() {
 async fn a_further_connection_takes_no_other_host_key() {
     let bench = Bench::start(Way::Password).await;
     let other = EmbeddedSshd::start(Config::default()).await.unwrap();
-    let recipe = &bench.link.pool.recipe;
-    let elsewhere = Recipe {
+    let leg = &bench.link.pool.recipe.leg;
+    let elsewhere = Leg {
         origin: Origin::Address(other.addr(), None),
-        host_key: recipe.host_key.clone(),
-        username: recipe.username.clone(),
+        host_key: leg.host_key.clone(),
+        username: leg.username.clone(),
         ways: vec![Way::Password(Secret::new(other.password().to_owned()))],
         signatures: None,
         terms: Terms {
-            keepalive: recipe.terms.keepalive,
+            keepalive: leg.terms.keepalive,
             zlib: Zlib::Off,
             algorithms: Algorithms::default(),
             lendings: Lendings::default(),
         },
-        timeout: LIMIT,
     };
-    let refused = further(&elsewhere).await.err();
+    let refused = elsewhere.again().await.err();
+    // A line believes no other host either.
+    let line = RusshLine::open(&elsewhere, &[]).await.err();
+    assert!(matches!(line, Some(LineError::Connect(ConnectError::ChangedHostKey { .. }))), "{line:?}");
     assert!(matches!(refused, Some(ConnectError::ChangedHostKey { .. })), "{refused:?}");
 }
 
