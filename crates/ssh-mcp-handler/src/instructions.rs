@@ -60,13 +60,10 @@ const PATHS: &[(&[&str], &str)] = &[
     (&["ssh_rsync"], "Trees, and more than 5 files: ssh_rsync, which moves what differs."),
     (
         &["ssh_forward", "ssh_forward_close"],
-        "A port of or behind the host, here: ssh_forward, which lasts until ssh_forward_close.",
+        "Ports of the host or behind it: ssh_forward, until ssh_forward_close.",
     ),
-    (
-        &["serial_open", "serial_write"],
-        "Boards on this machine: serial_open, then serial_write with wait_for.",
-    ),
-    (&["ssh_run"], "Last choice: ssh_run connects anew for one command (200 to 2000 ms more)."),
+    (&["serial_open", "serial_write"], "Boards here: serial_open, then serial_write with wait_for."),
+    (&["ssh_run"], "Last choice: ssh_run, which connects anew (200 to 2000 ms more)."),
 ];
 
 const RULES: &[(&[&str], &str)] = &[
@@ -81,7 +78,7 @@ const RULES: &[(&[&str], &str)] = &[
          release_when_no_subs=true.",
     ),
     (&["sub_wait"], "Never poll: sub_wait waits, and a wait that runs out loses nothing."),
-    (&["ssh_exec_output"], "The end of one command alone: ssh_exec_output wait=true."),
+    (&["ssh_exec_output"], "The end of one command: ssh_exec_output wait=true."),
     (&["ssh_shell_wait_for"], "The prompt of a shell: ssh_shell_wait_for."),
     (
         &["sub_stats", "sub_replay"],
