@@ -66,6 +66,12 @@ impl Pipes {
         assert!(self.output.read_until(b'\n', &mut self.line).unwrap() > 0, "the server ended");
     }
 
+    /// The next line, to keep.
+    pub(crate) fn line(&mut self) -> Vec<u8> {
+        self.read();
+        std::mem::take(&mut self.line)
+    }
+
     /// Sends a request and reads until its answer; what is notified meanwhile is let go.
     fn request(&mut self, method: &str, params: Value) -> Value {
         self.begin(method, params);
@@ -101,7 +107,7 @@ impl Pipes {
     }
 
     /// The next notification, and when it came.
-    pub(crate) fn notification(&mut self) -> (SystemTime, Value) {
+    fn notification(&mut self) -> (SystemTime, Value) {
         loop {
             self.read();
             let came = SystemTime::now();
