@@ -417,6 +417,41 @@ async fn a_consumer_that_pauses_loses_nothing_and_holds_no_shell_up() {
     stage.when(&forward, |body| body["bytes_from_remote"] == size).await;
 }
 
+/// What lets a client send on stands behind what comes for it: to be read, though the client itself does not read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sends_everything_before_it_reads_is_not_stuck() {
+    const DOWN: usize = 8 << 20;
+    const UP: usize = 32 << 20;
+    let Some(stage) = stage(&[], &[]).await else { return };
+    // Both directions at once, and neither for the other's sake.
+    let service = Service::start("127.0.0.1:0", |mut socket: TcpStream| async move {
+        let (mut reader, mut writer) = socket.split();
+        let mut taken = Vec::new();
+        let send = async {
+            for at in (0..DOWN).step_by(PIECE) {
+                writer.write_all(&piece(at)).await?;
+            }
+            Ok(())
+        };
+        if tokio::try_join!(send, reader.read_to_end(&mut taken)).is_ok() && taken.len() == UP {
+            writer.write_all(b"all").await.ok();
+            writer.shutdown().await.ok();
+        }
+    })
+    .await;
+    let forward = stage.forward_to(&service).await;
+    let talk = async {
+        let mut socket = connect(&forward).await;
+        socket.write_all(&vec![7; UP]).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        socket.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let got = tokio::time::timeout(LIMIT, talk).await.expect("nobody waits for himself");
+    assert_eq!((got.len(), &got[DOWN..]), (DOWN + 3, &b"all"[..]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_holds_others_up_is_reset() {
     let Some(stage) = stage(&[], &[]).await else { return };
