@@ -250,6 +250,8 @@ impl Pump {
                 Happened::Event(event) => {
                     moved = self.now();
                     self.on_event(event);
+                    // A server that never stops talking holds up no other task, nor the word to stop.
+                    tokio::task::coop::consume_budget().await;
                 }
                 Happened::Wanted => {
                     // There is room, and nobody else sends.

@@ -13,8 +13,12 @@ use ssh_mcp_core::registry::Direction;
 /// Smaller pieces than this are put together: a server may send one for each byte.
 const CHUNK: usize = 16 << 10;
 
-/// Bytes that wait before the channel is read no further. In an upload that must never come to pass, but it has to have an end.
+/// Bytes of memory that what waits may take before the channel is read no further. In an upload that must never come to pass, but it
+/// has to have an end.
 const LIMIT: (usize, usize) = (64 << 20, 4 << 20);
+
+/// And bytes that wait, however small they pack: the requests for ten million files.
+const MOST: usize = 256 << 20;
 
 /// What waits, in order.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Backlog {
     last: Vec<u8>,
     /// Bytes of memory that all that takes.
     held: usize,
+    /// Bytes that all that is.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -40,19 +46,20 @@ impl Backlog {
             Direction::Upload => (true, LIMIT.0),
             Direction::Download => (false, LIMIT.1),
         };
-        Self { is_packed, limit, chunks: VecDeque::new(), last: Vec::new(), held: 0 }
+        Self { is_packed, limit, chunks: VecDeque::new(), last: Vec::new(), held: 0, waiting: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held == 0
+        self.waiting == 0
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.held < self.limit
+        self.held < self.limit && self.waiting < MOST
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.held += bytes.len();
+        self.waiting += bytes.len();
         if bytes.len() >= CHUNK && !self.is_packed {
             self.end_chunk();
             self.chunks.push_back(Chunk::Plain(bytes));
@@ -70,19 +77,21 @@ impl Backlog {
             Some(Chunk::Plain(bytes)) => bytes,
             Some(Chunk::Packed { block, length }) => {
                 self.held = self.held.saturating_sub(block.len());
+                self.waiting = self.waiting.saturating_sub(length);
                 // What was packed here can be unpacked.
                 return block::decompress(&block, length).ok().map(Bytes::from);
             }
             None => Bytes::from(std::mem::take(&mut self.last)),
         };
         self.held = self.held.saturating_sub(bytes.len());
+        self.waiting = self.waiting.saturating_sub(bytes.len());
         (!bytes.is_empty()).then_some(bytes)
     }
 
     pub(super) fn clear(&mut self) {
         self.chunks.clear();
         self.last.clear();
-        self.held = 0;
+        (self.held, self.waiting) = (0, 0);
     }
 
     fn end_chunk(&mut self) {
