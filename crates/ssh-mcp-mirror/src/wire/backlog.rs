@@ -175,4 +175,16 @@ mod tests {
         backlog.pop().unwrap();
         assert!(backlog.has_room());
     }
+
+    #[test]
+    fn what_packs_to_nothing_fills_it_too() {
+        let mut backlog = Backlog::new(Direction::Upload);
+        while backlog.has_room() {
+            backlog.push(Bytes::from_static(&[0; CHUNK]));
+        }
+        assert_eq!(backlog.waiting, MOST);
+        assert!(backlog.held < 4 << 20, "{}", backlog.held);
+        backlog.pop().unwrap();
+        assert!(backlog.has_room());
+    }
 }
