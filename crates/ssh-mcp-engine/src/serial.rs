@@ -252,7 +252,8 @@ enum Event {
 impl Running {
     async fn run(self, mut events: Box<dyn LineEvents>) {
         let Self { tasks, clock, serial, control } = self;
-        tracing::info!(target: target_names::SERIAL, serial_id = %serial.spec.id, "serial port opened");
+        let SerialSpec { id, path, .. } = &serial.spec;
+        tracing::info!(target: target_names::SERIAL, serial_id = %id, ?path, "serial port opened");
         let receive = |bytes: &Bytes| {
             serial.history.append(Origin::Stdout, bytes);
             serial.active.touch(clock.now());
