@@ -66,6 +66,9 @@ pub enum WaitOver {
 /// Text before what is new that a match may reach back into.
 const OVERLAP: usize = 4096;
 
+/// The runtime's timers are late by about this, which would be much of the shortest window.
+const LATE: Duration = Duration::from_millis(1);
+
 /// Bytes looked at before others get to run.
 const CHUNK: u64 = 64 * 1024;
 
@@ -170,7 +173,7 @@ impl<'a> Wait<'a> {
         let due = match (self.until, self.first) {
             (Until::News, _) if any_ended => now,
             (Until::News, Some(_)) if at_once => now,
-            (Until::News, Some(first)) => (self.last + SETTLE).min(first + self.window),
+            (Until::News, Some(first)) => (self.last + SETTLE).min(first + self.window.saturating_sub(LATE)),
             (Until::Quiet(pause), Some(_)) => self.last + *pause,
             (Until::News | Until::Quiet(_), None) | (Until::End | Until::Match(_), _) => {
                 return Look::Again(None);

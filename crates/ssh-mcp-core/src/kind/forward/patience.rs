@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Bytes that are held for one consumer, beside how many others, and whether its own sending waits.
 pub fn allowance(siblings: usize, sends: bool) -> usize {
     match (siblings, sends) {
-        (0, false) => 256 << 10,
+        (0, false) => 1 << 20,
         (0, true) | (1.., _) => 16 << 20,
     }
 }
