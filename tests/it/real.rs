@@ -14,6 +14,7 @@ mod output;
 mod push;
 mod shells;
 mod syncs;
+mod tail;
 mod targets;
 mod transfers;
 mod variants;
