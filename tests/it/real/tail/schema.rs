@@ -53,15 +53,15 @@ fn fits(schema: &Value, rule: &Value, value: &Value) -> Result<(), String> {
     let types: Vec<&str> = match &rule["type"] {
         Value::String(one) => vec![one],
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     };
     if !types.is_empty() && !types.iter().any(|name| is_of(name, value)) {
         return Err(format!("{value} is none of {types:?}"));
     }
-    if let Some(ways) = rule["anyOf"].as_array() {
-        if !ways.iter().any(|way| fits(schema, way, value).is_ok()) {
-            return Err(format!("{value} fits none of the ways"));
-        }
+    if let Some(ways) = rule["anyOf"].as_array()
+        && !ways.iter().any(|way| fits(schema, way, value).is_ok())
+    {
+        return Err(format!("{value} fits none of the ways"));
     }
     for required in rule["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if value.get(required).is_none() {
