@@ -209,7 +209,7 @@ pub struct DaemonFlags {
 /// Who logs in where.
 #[derive(Debug, Clone, Args)]
 pub struct LoginFlags {
-    /// host, host:port, [v6]:port, user@host, or an alias of the SSH configuration
+    /// host, host:port, user@host, or an alias of the SSH configuration; IPv6 in brackets
     #[arg(long, value_name = "HOST")]
     pub host: String,
     /// Log in as [default: as --host or the SSH configuration says, else this user]
