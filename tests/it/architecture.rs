@@ -46,7 +46,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["ssh-mcp-server"]),
     ("rmcp", &["ssh-mcp-handler", "ssh-mcp-server"]),
     ("russh", &["ssh-mcp-ssh", "ssh-mcp-testkit"]),
-    ("schemars", &["ssh-mcp-handler"]),
+    ("schemars", &["ssh-mcp-handler", "ssh-mcp-server"]),
     (
         "tokio",
         &[

@@ -16,6 +16,7 @@ mod push;
 mod serial;
 mod shells;
 mod syncs;
+mod tail;
 mod targets;
 mod transfers;
 mod variants;

@@ -281,6 +281,15 @@ codes! {
         NameInUse = "NAME_IN_USE", No,
             "A shell of that name is open on that target.",
             "Use ensure=true to take the open shell, or choose another name.";
+        InvalidOp = "INVALID_OP", No,
+            "Of `ssh-mcp-tail`: a line is no JSON object, names no op, or a field of it cannot be used.",
+            "Correct the line; cause and reason say what is wrong with it.";
+        LineTooLong = "LINE_TOO_LONG", No,
+            "Of `ssh-mcp-tail`: a line is above `SSH_NDJSON_LINE_MAX`; it was skipped.",
+            "Send a shorter line, or start with a larger --line-max.";
+        RefUnresolved = "REF_UNRESOLVED", No,
+            "Of `ssh-mcp-tail`: a reference names an op that is unknown, failed, or made nothing of that kind.",
+            "Refer to the id of an earlier op that made what is meant.";
     }
     Internal {
         InternalError = "INTERNAL_ERROR", No,
@@ -368,6 +377,8 @@ warnings! {
     SyncIncomplete = "SYNC_INCOMPLETE", "warn";
     /// The window that was asked for could not be opened; the transcript is written all the same.
     ObserverUnavailable = "OBSERVER_UNAVAILABLE", "warn";
+    /// The deadline of a stop passed with something left.
+    GraceHardTimeout = "GRACE_HARD_TIMEOUT", "warn";
 }
 
 #[cfg(test)]

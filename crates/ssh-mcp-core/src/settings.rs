@@ -25,7 +25,7 @@ use crate::{lane::LagPolicy, target::Compression};
 
 use form::{address, bind, choice, home, list, path, paths, secret, switch, text, url_path};
 use quantity::{count, millis, seconds, size};
-use row::{H, HS, HST, Spec, settings};
+use row::{H, HS, HST, Spec, T, settings};
 
 /// No upper bound but that of the type.
 const ANY: u64 = u64::MAX;
@@ -102,7 +102,7 @@ settings! {
     /// Which tools exist.
     toolsets: Vec<String> = HS, "SSH_MCP_TOOLSETS", list("all"), ;
     /// Tools of an older system, under its names and with its arguments and fields, in place of this version's.
-    legacy_tools: LegacyTools = HST, "SSH_MCP_LEGACY_TOOLS", choice(LegacyTools::Off), ;
+    legacy_tools: LegacyTools = HS, "SSH_MCP_LEGACY_TOOLS", choice(LegacyTools::Off), ;
 
 "Shells":
     /// An unobserved shell without input and output for this long is closed.
@@ -209,6 +209,16 @@ settings! {
     session_broadcast: u32 = HST, "SSH_SESSION_BROADCAST_CAP", count(256, 8, 4096), .unused(Effect::NoCapacity);
     /// Queue for events of forwards in older versions.
     forward_broadcast: u32 = HST, "SSH_FORWARD_BROADCAST_CAP", count(256, 8, 4096), .unused(Effect::NoCapacity);
+
+"Lines of JSON":
+    /// Longest line of input.
+    line_max: usize = T, "SSH_NDJSON_LINE_MAX", size(MIB, KIB, 16 * MIB), .flag("--line-max");
+    /// Time between two heartbeats of `daemon`; `run` and `shell` send them only if asked to by the flag.
+    heartbeat: Option<Duration> = T, "SSH_HEARTBEAT_INTERVAL_S", seconds(30, 1, 3600).or_zero("off"), .flag("--heartbeat-secs");
+    /// Time between two `daemon_stats` of `daemon`.
+    daemon_stats: Option<Duration> = T, "SSH_DAEMON_STATS_INTERVAL_S", seconds(60, 1, 3600).or_zero("off"), .flag("--stats-secs");
+    /// Several lines for each event: for eyes only, no program can read them.
+    ndjson_pretty: bool = T, "SSH_NDJSON_PRETTY", switch(false), ;
 
 "HTTP":
     /// Listen address.

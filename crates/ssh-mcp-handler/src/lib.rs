@@ -65,7 +65,7 @@ use crate::{
     idempotency::Idempotency,
     outlet::{Encodings, ListenOutlet, PeerOutlet},
     progress::Progress,
-    push::{Listening, Push},
+    push::{Listening, Push, Taker},
     reply::Nonce,
 };
 
@@ -128,6 +128,8 @@ pub struct Handler {
     shared: Arc<Shared>,
     transport: Transport,
     shortcut: Option<Arc<dyn Shortcut>>,
+    /// Takes what lanes say, in this process.
+    taker: Option<Arc<dyn Outlet>>,
     /// Its drop ends the client's lanes.
     guard: PeerGuard,
     /// Tells a client of the era with `initialize` that its list has changed.
@@ -141,12 +143,18 @@ impl Handler {
     pub fn new(shared: Arc<Shared>, transport: Transport) -> Self {
         let guard = PeerGuard::new(Arc::clone(&shared.engine));
         let acknowledged = AtomicU64::new(u64::MAX);
-        Self { shared, transport, shortcut: None, guard, list: OnceLock::new(), acknowledged }
+        Self { shared, transport, shortcut: None, taker: None, guard, list: OnceLock::new(), acknowledged }
     }
 
     /// The same, whose notifications take a shorter way.
     pub fn with_shortcut(mut self, shortcut: Arc<dyn Shortcut>) -> Self {
         self.shortcut = Some(shortcut);
+        self
+    }
+
+    /// The same, whose lanes speak to a part of this process: with bytes, and not by notifications.
+    pub fn with_outlet(mut self, taker: Arc<dyn Outlet>) -> Self {
+        self.taker = Some(taker);
         self
     }
 
@@ -164,7 +172,8 @@ impl Handler {
         let peer = Arc::clone(self.peer(context)?);
         let encodings = Encodings::declared(context.client_capabilities().as_ref());
         let outlet = self.outlet(&context.peer, &context.extensions, encodings);
-        Some(Push { peer, outlet, encodings })
+        let taker = if self.taker.is_some() { Taker::Process } else { Taker::Client };
+        Some(Push { peer, outlet, encodings, taker })
     }
 
     fn outlet(
@@ -173,6 +182,9 @@ impl Handler {
         request: &Extensions,
         encodings: Option<Encodings>,
     ) -> Arc<dyn Outlet> {
+        if let Some(taker) = &self.taker {
+            return Arc::clone(taker);
+        }
         Arc::new(PeerOutlet {
             peer: peer.clone(),
             shortcut: self.shortcut.clone(),
@@ -305,7 +317,8 @@ impl ServerHandler for Handler {
                 encodings: encodings.unwrap_or(Encodings::Base64),
                 ended: request.ct.clone(),
             });
-            let push = Push { peer: Arc::clone(self.guard.peer()), outlet, encodings };
+            let peer = Arc::clone(self.guard.peer());
+            let push = Push { peer, outlet, encodings, taker: Taker::Client };
             let since = self.acknowledged.swap(u64::MAX, Ordering::AcqRel);
             let accepted = context.accepted();
             let _list = accepted

@@ -249,6 +249,7 @@ mod tests {
             seq: 7,
             cursor_after: 20,
             bytes: bytes.to_vec(),
+            runs: Vec::new(),
             rest: Rest::Nothing,
             why: Why::News,
             gap: 0,

@@ -32,7 +32,21 @@ pub(crate) struct Push {
     pub(crate) outlet: Arc<dyn Outlet>,
     /// What the client takes of inline push.
     pub(crate) encodings: Option<Encodings>,
+    /// Who takes the messages.
+    pub(crate) taker: Taker,
 }
+
+/// Who takes a lane's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// A client, which has declared what it takes.
+    Client,
+    /// A part of this process: it is given bytes, whatever settings and options say.
+    Process,
+}
+
+/// Most bytes of one message to a part of this process.
+const PIECE: usize = 32 * 1024;
 
 /// Every option of a lane at its default.
 pub(crate) fn defaults(settings: &Settings) -> Options {
@@ -57,6 +71,9 @@ pub(crate) fn defaults(settings: &Settings) -> Options {
 
 /// What becomes of the wish for bytes inside the notifications of a resource.
 pub(crate) fn inline(settings: &Settings, wished: bool, push: &Push, source: &Source) -> (Form, Inline) {
+    if let (Taker::Process, History::Bytes(_)) = (push.taker, source.history()) {
+        return (Form::Payload { piece: PIECE }, Inline::NotAsked);
+    }
     match (wished, settings.inline_piece, push.encodings, source.history()) {
         (true, Some(piece), Some(_), History::Bytes(_)) => (Form::Payload { piece }, Inline::Honoured),
         (true, ..) => (Form::Pull, Inline::Declined),

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ssh_mcp_core::settings::{Binary, Settings};
 
 use crate::http;
@@ -156,5 +156,163 @@ impl Flags for StdioFlags {
             "--grace-secs" => self.grace_secs.clone(),
             other => self.common.text(other),
         }
+    }
+}
+
+/// The command line of `ssh-mcp-tail`.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "ssh-mcp-tail",
+    version,
+    about = "Drives SSH from pipes: ops in, events out, one JSON object a line"
+)]
+pub struct TailFlags {
+    /// What it does.
+    #[command(subcommand)]
+    pub command: TailCommand,
+}
+
+/// What `ssh-mcp-tail` can do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TailCommand {
+    /// Run the ops on standard input, one JSON object a line, until it ends
+    Daemon(DaemonFlags),
+    /// Run one command on a host and leave with its exit code
+    Run(Box<RunFlags>),
+    /// Print the JSON Schema of all ops and events
+    Schema(SchemaFlags),
+}
+
+/// The command line of `ssh-mcp-tail daemon`.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonFlags {
+    /// Longest line of input, such as 4m [default: 1m]
+    #[arg(long, value_name = "SIZE")]
+    pub line_max: Option<String>,
+    /// Time between two heartbeats in seconds, 0 for none [default: 30]
+    #[arg(long, value_name = "N")]
+    pub heartbeat_secs: Option<String>,
+    /// Time between two daemon_stats in seconds, 0 for none [default: 60]
+    #[arg(long, value_name = "N")]
+    pub stats_secs: Option<String>,
+    /// What the end of input means for work that runs: wait for it until the deadline, without one, or not at all
+    #[arg(long, value_name = "MODE", default_value = "drain", value_parser = ["drain", "wait", "now"])]
+    pub on_eof: String,
+    /// Deadline of an orderly stop in seconds [default: 30]
+    #[arg(long, value_name = "N")]
+    pub grace_secs: Option<String>,
+    /// Flags of all binaries.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Who logs in where.
+#[derive(Debug, Clone, Args)]
+pub struct LoginFlags {
+    /// host, host:port, user@host, or an alias of the SSH configuration; IPv6 in brackets
+    #[arg(long, value_name = "HOST")]
+    pub host: String,
+    /// Log in as [default: as --host or the SSH configuration says, else this user]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Port [default: 22]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Private key file
+    #[arg(long, value_name = "PATH")]
+    pub key: Option<String>,
+    /// Variable that holds the password
+    #[arg(long, value_name = "NAME")]
+    pub password_env: Option<String>,
+    /// File that holds the password
+    #[arg(long, value_name = "PATH")]
+    pub password_file: Option<String>,
+    /// Name of the group of sessions
+    #[arg(long, value_name = "ID")]
+    pub agent_id: Option<String>,
+    /// Name of the session
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Whether an open session is used again: suggest, auto or force_new [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = ["suggest", "auto", "force_new"])]
+    pub reuse: Option<String>,
+}
+
+/// What is written to the standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// Events, one JSON object a line.
+    Ndjson,
+    /// What the far side writes, standard output and standard error apart.
+    Raw,
+}
+
+/// The command line of `ssh-mcp-tail run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunFlags {
+    /// Who logs in where.
+    #[command(flatten)]
+    pub login: LoginFlags,
+    /// Run-time limit of the command in seconds, 0 for none [default: 180]
+    #[arg(long, value_name = "N")]
+    pub timeout_secs: Option<u64>,
+    /// Run it on a terminal
+    #[arg(long)]
+    pub pty: bool,
+    /// Give it what stands on standard input, at most 1 MiB; else its input is empty
+    #[arg(long)]
+    pub stdin: bool,
+    /// Keep the session when the command has ended, until standard input ends
+    #[arg(long, conflicts_with = "stdin")]
+    pub no_auto_disconnect: bool,
+    /// What to write: events, or the command's own output
+    #[arg(long, value_name = "FORM", value_enum, default_value = "ndjson")]
+    pub output: OutputForm,
+    /// Time between two heartbeats in seconds, 0 for none
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub heartbeat_secs: String,
+    /// Deadline of an orderly stop in seconds [default: 30]
+    #[arg(long, value_name = "N")]
+    pub grace_secs: Option<String>,
+    /// Flags of all binaries.
+    #[command(flatten)]
+    pub common: Common,
+    /// The command, after --; its words are joined by spaces and given to the remote shell
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// The command line of `ssh-mcp-tail schema`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaFlags {
+    /// Flags of all binaries.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Flags for TailFlags {
+    const BINARY: Binary = Binary::Tail;
+
+    fn common(&self) -> &Common {
+        match &self.command {
+            TailCommand::Daemon(flags) => &flags.common,
+            TailCommand::Run(flags) => &flags.common,
+            TailCommand::Schema(flags) => &flags.common,
+        }
+    }
+
+    fn text(&self, flag: &str) -> Option<String> {
+        let own = match (&self.command, flag) {
+            (TailCommand::Daemon(flags), "--line-max") => &flags.line_max,
+            (TailCommand::Daemon(flags), "--heartbeat-secs") => &flags.heartbeat_secs,
+            (TailCommand::Daemon(flags), "--stats-secs") => &flags.stats_secs,
+            (TailCommand::Daemon(flags), "--grace-secs") => &flags.grace_secs,
+            (TailCommand::Run(flags), "--heartbeat-secs") => &Some(flags.heartbeat_secs.clone()),
+            (TailCommand::Run(flags), "--grace-secs") => &flags.grace_secs,
+            (TailCommand::Daemon(_) | TailCommand::Run(_) | TailCommand::Schema(_), other) => {
+                return self.common().text(other);
+            }
+        };
+        own.clone()
     }
 }

@@ -6,14 +6,15 @@
 //! | `user`, `print_target` | who runs this, and what his SSH configuration says about a host |
 //! | [`telemetry`] | the log |
 //! | [`signals`] | requests to stop |
-//! | [`stdio`], [`http`] | the fronts |
+//! | [`stdio`], [`http`], [`ndjson`] | the fronts |
 //! | [`transcripts`] | the adapter for transcripts: files below the state directory, windows of tmux |
 //!
-//! The binaries are [`stdio_main`] and [`http_main`]. What they serve is made by [`assemble`]; everything that has an
+//! The binaries are [`stdio_main`], [`http_main`] and [`ndjson::main`]. What they serve is made by [`assemble`]; everything that has an
 //! opinion about SSH or MCP is in other crates.
 
 pub mod flags;
 pub mod http;
+pub mod ndjson;
 mod print_target;
 pub mod signals;
 pub mod sources;

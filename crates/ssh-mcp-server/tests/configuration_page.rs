@@ -9,16 +9,20 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use ssh_mcp_core::settings::{Alias, Binary, Origin, Row, Settings};
-use ssh_mcp_server::flags::{HttpFlags, StdioFlags};
+use ssh_mcp_server::flags::{HttpFlags, StdioFlags, TailFlags};
 
 #[test]
 fn the_page_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let fresh =
-        [("settings", tables()), ("ssh-mcp", help::<HttpFlags>()), ("ssh-mcp-stdio", help::<StdioFlags>())]
-            .into_iter()
-            .fold(page.clone(), |page, (name, text)| replace(&page, name, &text));
+    let parts = [
+        ("settings", tables()),
+        ("ssh-mcp", help::<HttpFlags>()),
+        ("ssh-mcp-stdio", help::<StdioFlags>()),
+        ("ssh-mcp-tail daemon", subcommand("daemon")),
+        ("ssh-mcp-tail run", subcommand("run")),
+    ];
+    let fresh = parts.into_iter().fold(page.clone(), |page, (name, text)| replace(&page, name, &text));
     if std::env::var_os("SSH_MCP_BLESS").is_some() {
         std::fs::write(&path, fresh).unwrap();
     } else {
@@ -127,7 +131,17 @@ fn notes(row: &Row, meaning: &str) -> String {
 }
 
 fn help<F: CommandFactory>() -> String {
-    let help = F::command().render_help().to_string();
+    shown(&F::command().render_help().to_string())
+}
+
+/// The help of a subcommand of `ssh-mcp-tail`.
+fn subcommand(name: &str) -> String {
+    let mut all = TailFlags::command();
+    all.build();
+    shown(&all.find_subcommand_mut(name).unwrap().render_help().to_string())
+}
+
+fn shown(help: &str) -> String {
     let lines: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     format!("```text\n{lines}```\n")
 }

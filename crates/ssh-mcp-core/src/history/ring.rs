@@ -249,10 +249,18 @@ impl Marked for ByteHistory {
 impl Window {
     /// The same without its last bytes.
     pub fn without_last(mut self, count: usize) -> Self {
-        self.bytes.truncate(self.bytes.len().saturating_sub(count));
-        self.next -= offset(count);
-        if let Some((_, last)) = self.runs.last_mut() {
-            *last = last.saturating_sub(count);
+        let mut left = count.min(self.bytes.len());
+        self.bytes.truncate(self.bytes.len() - left);
+        self.next -= offset(left);
+        while let Some((_, last)) = self.runs.last_mut()
+            && left > 0
+        {
+            let cut = left.min(*last);
+            *last -= cut;
+            left -= cut;
+            if *last == 0 {
+                self.runs.pop();
+            }
         }
         self
     }

@@ -169,6 +169,24 @@ fn a_short_output_takes_a_short_history() {
 }
 
 #[test]
+fn a_window_is_cut_with_its_origins() {
+    let history = ByteHistory::new(MIB);
+    history.append(Stdout, b"out");
+    history.append(Stderr, b"e");
+    history.append(Stdout, b"o");
+    for (cut, bytes, runs) in [
+        (0, &b"outeo"[..], &[(Stdout, 3), (Stderr, 1), (Stdout, 1)][..]),
+        (1, b"oute", &[(Stdout, 3), (Stderr, 1)]),
+        (3, b"ou", &[(Stdout, 2)]),
+        (9, b"", &[]),
+    ] {
+        let window = history.read(0, 10).without_last(cut);
+        assert_eq!((&window.bytes[..], &window.runs[..]), (bytes, runs), "{cut}");
+        assert_eq!(window.next, bytes.len() as u64);
+    }
+}
+
+#[test]
 fn what_retention_drops_is_given_back() {
     let history = ByteHistory::new(10 * MIB);
     for _ in 0..100 {

@@ -54,7 +54,7 @@ pub use stats::{Report, Stats, Sums, Totals, millis};
 pub use turns::Turns;
 
 use crate::{
-    history::History,
+    history::{History, Origin},
     reason::Reason,
     sync::{Mutex, Notify},
     watch::Heeds,
@@ -237,6 +237,8 @@ pub struct Piece {
     pub cursor_after: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Their origins in order, neighbours always different; the lengths add up to those of `bytes`.
+    pub runs: Vec<(Origin, usize)>,
     /// Whether more of the same delivery follows.
     pub rest: Rest,
     /// Why it is delivered.

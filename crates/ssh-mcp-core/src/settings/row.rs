@@ -157,6 +157,7 @@ impl<F: Form> Spec<F> {
 }
 
 pub(super) const H: &[Binary] = &[Binary::Http];
+pub(super) const T: &[Binary] = &[Binary::Tail];
 pub(super) const HS: &[Binary] = &[Binary::Http, Binary::Stdio];
 pub(super) const HST: &[Binary] = &[Binary::Http, Binary::Stdio, Binary::Tail];
 

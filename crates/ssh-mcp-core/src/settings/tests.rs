@@ -15,8 +15,12 @@ fn resolve(binary: Binary, given: &[(Origin, &str, &str)]) -> Outcome {
     )
 }
 
+/// One variable, for a program that reads it.
 fn environment(name: &str, text: &str) -> Outcome {
-    resolve(Binary::Http, &[(Origin::Environment, name, text)])
+    let rows = Settings::rows();
+    let reads = |row: &&Row| row.name == name || row.aliases.iter().any(|alias| alias.name() == name);
+    let binary = rows.iter().find(reads).and_then(|row| row.binaries.first());
+    resolve(binary.copied().unwrap_or(Binary::Http), &[(Origin::Environment, name, text)])
 }
 
 fn entry<'a>(outcome: &'a Outcome, name: &str) -> &'a Entry {
@@ -38,9 +42,9 @@ fn bare(unit: Unit, number: u64) -> String {
 
 #[test]
 fn every_row_has_a_default_that_is_used_without_a_word() {
-    let outcome = resolve(Binary::Http, &[]);
-    assert!(outcome.problems.is_empty());
-    for entry in &outcome.entries {
+    let (http, tail) = (resolve(Binary::Http, &[]), resolve(Binary::Tail, &[]));
+    assert!(http.problems.is_empty() && tail.problems.is_empty());
+    for entry in http.entries.iter().chain(&tail.entries) {
         assert_eq!((entry.origin, &entry.raw), (Origin::Default, &None), "{}", entry.row.name);
         assert!(!entry.row.meaning.is_empty() && entry.row.meaning.ends_with('.'), "{}", entry.row.name);
         if entry.row.bounds.is_some() {
@@ -139,14 +143,17 @@ fn every_word_is_read_in_any_case() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file() {
     // One setting of each kind that has a flag.
-    for (variable, flag, texts) in [
-        ("SSH_GRACE_HARD_TIMEOUT_S", "--grace-secs", ["1s", "2s", "3s"]),
-        ("SSH_MCP_LOG_FORMAT", "--log-format", ["json", "text", "json"]),
-        ("RUST_LOG", "--log", ["debug", "warn", "error"]),
-        ("MCP_HTTP_PATH", "--path", ["/a", "/b", "/c"]),
-        ("MCP_ALLOWED_HOSTS", "--allowed-hosts", ["a", "b", "c"]),
-        ("MCP_AUTH_TOKEN_FILE", "--auth-token-file", ["/a", "/b", "/c"]),
-        ("MCP_REQUIRE_TOKEN", "--require-token", ["true", "false", "true"]),
+    let http = Binary::Http;
+    for (binary, variable, flag, texts) in [
+        (http, "SSH_GRACE_HARD_TIMEOUT_S", "--grace-secs", ["1s", "2s", "3s"]),
+        (http, "SSH_MCP_LOG_FORMAT", "--log-format", ["json", "text", "json"]),
+        (http, "RUST_LOG", "--log", ["debug", "warn", "error"]),
+        (http, "MCP_HTTP_PATH", "--path", ["/a", "/b", "/c"]),
+        (http, "MCP_ALLOWED_HOSTS", "--allowed-hosts", ["a", "b", "c"]),
+        (http, "MCP_AUTH_TOKEN_FILE", "--auth-token-file", ["/a", "/b", "/c"]),
+        (http, "MCP_REQUIRE_TOKEN", "--require-token", ["true", "false", "true"]),
+        (Binary::Tail, "SSH_NDJSON_LINE_MAX", "--line-max", ["2k", "3k", "4k"]),
+        (Binary::Tail, "SSH_HEARTBEAT_INTERVAL_S", "--heartbeat-secs", ["1s", "2s", "3s"]),
     ] {
         let all = [
             (Origin::Flag, flag, texts[0]),
@@ -154,7 +161,7 @@ fn a_flag_beats_the_environment_beats_the_file() {
             (Origin::File, variable, texts[2]),
         ];
         for first in 0..all.len() {
-            let outcome = resolve(Binary::Http, &all[first..]);
+            let outcome = resolve(binary, &all[first..]);
             let entry = entry(&outcome, variable);
             assert_eq!((entry.value.as_str(), entry.origin), (texts[first], all[first].0), "{variable}");
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use ssh_mcp_core::{
-    history::History,
+    history::{History, Mark},
     id::SubId,
     lane::{
         Changed, Closing, Filter, Form, Lane, Lifetime, Options, Parting, Ranges, Replayed, Report, Subject,
@@ -168,6 +168,8 @@ pub(crate) struct Lanes {
     by_id: Mutex<BTreeMap<SubId, Arc<LaneEntry>>>,
     all: Arc<Quota>,
     totals: Mutex<HashMap<Owner, Arc<Totals>>>,
+    /// Rung whenever a lane was heard or closed, for [`Engine::lanes_told`].
+    pub(crate) heard: tokio::sync::Notify,
     alarm: Arc<Alarm>,
 }
 
@@ -177,6 +179,7 @@ impl Lanes {
             by_id: Mutex::default(),
             all: Quota::new(limit),
             totals: Mutex::default(),
+            heard: tokio::sync::Notify::new(),
             alarm: Arc::default(),
         }
     }
@@ -375,6 +378,7 @@ impl Engine {
             self.lanes.totals(&entry.owner).add(&entry.lane.report().stats);
             let hold = entry.hold.lock().take();
             drop(hold);
+            self.lanes.heard.notify_waiters();
             tracing::debug!(target: target_names::SUBSCRIPTION, sub_id = %entry.id, %reason, "lane closed");
         }
         closing
@@ -392,6 +396,39 @@ impl Engine {
     /// Whether a lane on the resource has not delivered everything.
     pub(crate) fn is_owed(&self, resource: Resource) -> bool {
         self.lanes.by_id.lock().values().any(|lane| lane.resource == resource && lane.lane.is_owed())
+    }
+
+    /// Ends once every lane on a resource that has ended has been told so, or is closed.
+    pub async fn lanes_told(&self, resource: Resource) {
+        self.heard(|| !self.is_owed(resource)).await;
+    }
+
+    /// Ends once each of the owner's lanes has delivered what there was when this was called; those that are paused stay
+    /// behind.
+    pub async fn lanes_caught_up(&self, owner: &Owner) {
+        let marks: Vec<_> =
+            self.lanes_of(owner).into_iter().map(|lane| (lane.source.history().mark(), lane)).collect();
+        let behind = |mark: &Mark, lane: &LaneEntry| {
+            let report = lane.report();
+            let has_more = matches!(lane.form, Form::Payload { .. }) && report.cursor < mark.end;
+            let waits = has_more || report.queue_depth > 0 || (mark.ended && lane.lane.is_owed());
+            waits && !report.paused && !lane.lane.is_closed() && !lane.outlet.is_closed()
+        };
+        self.heard(|| !marks.iter().any(|(mark, lane)| behind(mark, lane))).await;
+    }
+
+    /// Waits for something that only changes when a lane is heard or closed.
+    async fn heard(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let heard = self.lanes.heard.notified();
+            let mut heard = std::pin::pin!(heard);
+            // Registered before the look, so that what changes in between is not missed.
+            heard.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            heard.await;
+        }
     }
 
     /// Closes the lanes on a resource whose retention is over.

@@ -35,6 +35,9 @@ pub(crate) async fn mux(peer: Arc<Peer>, clock: Clock, engine: Weak<Engine>) {
                         peer.turns.ask(Turn::Lane(Arc::clone(&lane)));
                     }
                     lane.said.notify_one();
+                    if let Some(engine) = engine.upgrade() {
+                        engine.lanes.heard.notify_waiters();
+                    }
                 }
             }
         }

@@ -21,7 +21,7 @@ use crate::{
     cx::Cx,
     outlet::Encodings,
     progress::Progress,
-    push::Push,
+    push::{Push, Taker},
     resources::{self, Reader},
 };
 
@@ -118,7 +118,12 @@ impl Rig {
     /// How its client hears of its lanes.
     pub(crate) fn push(&self) -> Push {
         let encodings = Some(Encodings::Utf8);
-        Push { peer: Arc::clone(&self.peer), outlet: Arc::new(self.outlet.clone()), encodings }
+        Push {
+            peer: Arc::clone(&self.peer),
+            outlet: Arc::new(self.outlet.clone()),
+            encodings,
+            taker: Taker::Client,
+        }
     }
 
     /// The raw answer of a call.

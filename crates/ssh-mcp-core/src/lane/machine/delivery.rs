@@ -62,18 +62,20 @@ impl Machine {
             let start = window.start.clamp(range.start, range.end);
             let gone = start - range.start;
             lost.add(Lost::gone(gone));
-            let mut data = window.bytes;
-            data.truncate(usize::try_from(range.end - start).unwrap_or(usize::MAX));
-            if data.is_empty() {
+            let room = usize::try_from(range.end - start).unwrap_or(usize::MAX);
+            let beyond = window.bytes.len().saturating_sub(room);
+            let mut window = window.without_last(beyond);
+            if window.bytes.is_empty() {
                 self.queue.miss_first(lost);
                 continue;
             }
-            if start + (data.len() as u64) < range.end {
+            if start + (window.bytes.len() as u64) < range.end {
                 // A cut falls between characters, unless a character is all there is.
-                let whole = data.len() - text::incomplete_suffix(&data);
-                data.truncate(if whole > 0 { whole } else { data.len() });
+                let part = text::incomplete_suffix(&window.bytes);
+                let cut = if part < window.bytes.len() { part } else { 0 };
+                window = window.without_last(cut);
             }
-            let end = start + data.len() as u64;
+            let end = start + window.bytes.len() as u64;
             let rest = end..range.end;
             let follows = if rest.is_empty() { Rest::Nothing } else { Rest::Follows };
             if follows == Rest::Follows {
@@ -89,7 +91,8 @@ impl Machine {
                     Kind::Replay => Why::Replay,
                     Kind::Resync => Why::Snapshot,
                 },
-                bytes: data,
+                bytes: window.bytes,
+                runs: window.runs,
                 rest: follows,
                 gap: lost.bytes(),
                 dropped: lost.events,

@@ -1,0 +1,670 @@
+//! `ssh-mcp-tail` against a real server: ops in, events out. Every event is held to the published schema.
+
+mod schema;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::client::binary;
+use crate::sshd::{ClientKey, OpenSshd, Options, User, processes::wait_until};
+
+/// Nothing a test waits for takes so long.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One process, what it has said, and what it is asked.
+struct Tail {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    events: Vec<Value>,
+    _home: TempDir,
+}
+
+impl Tail {
+    fn spawn(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let mut child = Command::new(binary("ssh-mcp-tail"))
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path())
+            .env("RUST_LOG", "warn")
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("ssh-mcp-tail starts");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self { child, input, output, events: Vec::new(), _home: home }
+    }
+
+    fn daemon(env: &[(&str, &str)]) -> Self {
+        Self::spawn(&["daemon"], env)
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("the input is open");
+        input.write_all(bytes).await.expect("it reads");
+    }
+
+    async fn op(&mut self, op: Value) {
+        self.write(format!("{op}\n").as_bytes()).await;
+    }
+
+    /// The next event, held to the schema; none at the end of output.
+    async fn next(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let read = tokio::time::timeout(LIMIT, self.output.read_line(&mut line)).await;
+        if read.unwrap_or_else(|_| panic!("nothing more: {:#?}", self.events)).expect("a line") == 0 {
+            return None;
+        }
+        let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line.starts_with("{\"ev\":\"") && line.ends_with('\n'), "{line}");
+        schema::check(&event);
+        self.events.push(event.clone());
+        Some(event)
+    }
+
+    /// Reads on until an event is what is looked for.
+    async fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.next().await.unwrap_or_else(|| panic!("it has ended: {:#?}", self.events));
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// The reply to an op.
+    async fn reply(&mut self, id: &str) -> Value {
+        self.until(|event| event["id"] == id).await
+    }
+
+    /// Asks, and reads on until the reply.
+    async fn ask(&mut self, op: Value) -> Value {
+        let id = op["id"].as_str().expect("an id").to_owned();
+        self.op(op).await;
+        self.reply(&id).await
+    }
+
+    /// A session, under the id `c`.
+    async fn connect(&mut self, server: &OpenSshd) -> String {
+        let reply = self.ask(connect(server, User::Tester)).await;
+        assert_eq!((&reply["ev"], &reply["status"]), (&json!("ack"), &json!("ok")), "{reply}");
+        reply["sid"].as_str().expect("a session").to_owned()
+    }
+
+    /// Closes the input and reads everything.
+    async fn end(mut self) -> (ExitStatus, Vec<Value>) {
+        drop(self.input.take());
+        while self.next().await.is_some() {}
+        let status = tokio::time::timeout(LIMIT, self.child.wait()).await.expect("it ends").expect("a child");
+        (status, self.events)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill starts").success());
+    }
+
+    /// Memory the process holds, in KiB.
+    fn memory(&self) -> u64 {
+        let pid = self.child.id().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+}
+
+fn connect(server: &OpenSshd, user: User) -> Value {
+    json!({ "op": "connect", "id": "c", "host": server.addr().to_string(), "user": user.name(),
+        "key": key(server) })
+}
+
+fn key(server: &OpenSshd) -> String {
+    server.client_key(ClientKey::Ed25519).to_str().expect("a path of ours").to_owned()
+}
+
+fn with_sftp() -> Options {
+    Options { extra: vec!["Subsystem sftp internal-sftp".into()], ..Options::default() }
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().filter_map(|event| event["ev"].as_str()).collect()
+}
+
+/// The bytes of some pushes and snapshots, one after the other.
+fn bytes<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<u8> {
+    let mut all = Vec::new();
+    for event in events {
+        match (&event["delta_b64"], &event["delta"]) {
+            (Value::String(exact), _) => all.extend(STANDARD.decode(exact).expect("base64")),
+            (_, Value::String(text)) => all.extend_from_slice(text.as_bytes()),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn data_of<'a>(events: &'a [Value], sub_id: &'a Value) -> impl Iterator<Item = &'a Value> {
+    let carries = |event: &&Value| matches!(event["ev"].as_str(), Some("push" | "snapshot"));
+    events.iter().filter(carries).filter(move |event| event["sub_id"] == *sub_id)
+}
+
+fn at(events: &[Value], is_it: impl Fn(&Value) -> bool) -> usize {
+    events.iter().position(is_it).unwrap_or_else(|| panic!("not there: {events:#?}"))
+}
+
+#[tokio::test]
+async fn a_list_of_ops_with_references_runs_in_order() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.op(connect(&server, User::Tester)).await;
+    tail.op(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "echo out; echo err >&2; exit 3", "subscribe": true }))
+        .await;
+    tail.op(json!({ "op": "shutdown", "id": "s" })).await;
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    let of = |name: &str| at(&events, |event| event["ev"] == name);
+    let started = &events[of("started")];
+    let connected = at(&events, |event| event["ev"] == "ack" && event["id"] == "c");
+    assert_eq!((&started["id"], &started["sid"]), (&json!("e"), &events[connected]["sid"]), "{events:#?}");
+    assert!(connected < of("started"));
+    assert!(of("started") < of("push") && of("push") < of("completed") && of("completed") < of("closed"));
+    let completed = &events[of("completed")];
+    assert_eq!((&completed["exit"], &completed["id"]), (&json!(3), &json!("e")));
+    assert!(kinds(&events).ends_with(&["closed"]), "{events:#?}");
+    for (stream, text) in [("stdout", "out\n"), ("stderr", "err\n")] {
+        let part = data_of(&events, &started["sub_id"]).filter(|push| push["stream"] == stream);
+        assert_eq!(String::from_utf8(bytes(part)).unwrap(), text);
+    }
+    let numbers: Vec<_> =
+        data_of(&events, &started["sub_id"]).map(|push| push["seq_local"].clone()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).map(|number| json!(number)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn bad_lines_are_told_and_the_good_ones_run() {
+    let mut tail = Tail::daemon(&[("SSH_NDJSON_LINE_MAX", "64k")]);
+    tail.ask(json!({ "op": "stats", "id": "first" })).await;
+    let before = tail.memory();
+    let mut lines = vec![b'a'; 2 << 20];
+    lines.extend_from_slice(b"\n\xff\xfe\n[]\n{\"op\":\"nope\",\"id\":\"x\"}\n\n");
+    lines.extend_from_slice(b"{\"op\":\"exec\",\"id\":7,\"sid\":\"@none\",\"cmd\":\"true\"}\n");
+    lines.extend_from_slice(b"{\"op\":\"stats\",\"id\":\"good\",\"lag\":1}\n");
+    tail.write(&lines).await;
+    let warning = tail.until(|event| event["ev"] == "warn").await;
+    assert_eq!((&warning["code"], &warning["id"]), (&json!("UNKNOWN_FIELD"), &json!("good")));
+    assert!(tail.memory() < before + 4 * 1024, "{} after {before}", tail.memory());
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    let errors: Vec<_> = events.iter().filter(|event| event["ev"] == "err").collect();
+    let told: Vec<_> = errors.iter().map(|error| [&error["code"], &error["cause"], &error["id"]]).collect();
+    let none = Value::Null;
+    let (invalid, unresolved, long) = (json!("INVALID_OP"), json!("REF_UNRESOLVED"), json!("LINE_TOO_LONG"));
+    assert_eq!(
+        told[..4],
+        [
+            [&long, &none, &none],
+            [&invalid, &json!("INVALID_UTF8"), &none],
+            [&invalid, &json!("INVALID_JSON"), &none],
+            [&invalid, &json!("UNKNOWN_OP"), &json!("x")],
+        ]
+    );
+    assert_eq!(told[4], [&unresolved, &none, &json!(7)]);
+    assert!(
+        errors[0]["reason"].as_str().is_some_and(|text| text.contains("2097152") && text.contains("65536"))
+    );
+    let stats = &events[at(&events, |event| event["id"] == "good")];
+    assert_eq!((&stats["ops_in_flight"], &stats["active_sessions"]), (&json!(1), &json!(0)), "{stats}");
+    assert_eq!(stats["rejected_ops_by_code"]["INVALID_OP"], 3, "{stats}");
+}
+
+#[tokio::test]
+async fn many_short_commands_are_all_answered_and_end_after_their_output() {
+    const MANY: usize = 400;
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    let mut input = tail.input.take().expect("the input is open");
+    let mut ops = String::new();
+    for number in 0..MANY {
+        let op = json!({ "op": "exec", "id": format!("e{number}"), "sid": "@c", "cmd": format!("echo {number}"),
+            "subscribe": true });
+        ops.push_str(&format!("{op}\n"));
+    }
+    let (written, (status, events)) =
+        tokio::join!(async move { input.write_all(ops.as_bytes()).await }, tail.end());
+    written.expect("it reads");
+    assert_eq!(status.code(), Some(0));
+    for number in 0..MANY {
+        let id = json!(format!("e{number}"));
+        let of_op: Vec<_> = events.iter().filter(|event| event["id"] == id).collect();
+        assert_eq!(
+            of_op.iter().map(|event| &event["ev"]).collect::<Vec<_>>(),
+            ["started", "completed"],
+            "{of_op:?}"
+        );
+        let started = of_op[0];
+        assert_eq!(bytes(data_of(&events, &started["sub_id"])), format!("{number}\n").into_bytes());
+        let last = events.iter().rposition(|event| event["sub_id"] == started["sub_id"]).unwrap();
+        let completed = at(&events, |event| event["ev"] == "completed" && event["id"] == id);
+        assert!(last < completed, "{number}");
+        assert!(
+            at(&events, |event| event["id"] == id)
+                < at(&events, |event| { event["ev"] == "push" && event["sub_id"] == started["sub_id"] })
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_text_arrives_byte_by_byte() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    for encoding in ["auto", "base64"] {
+        let mut tail = Tail::daemon(&[]);
+        tail.connect(&server).await;
+        let cmd = "head -c 3000000 /dev/urandom > data; cat data; sha256sum < data > sum";
+        let subscribe = json!({ "encoding": encoding, "lag_policy": "block-slow" });
+        let started = tail
+            .ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": cmd, "subscribe": subscribe }))
+            .await;
+        let (status, events) = tail.end().await;
+        assert_eq!(status.code(), Some(0));
+        let data = fs::read(server.home(User::Tester).join("data")).unwrap();
+        let pushes: Vec<_> = data_of(&events, &started["sub_id"]).collect();
+        assert!(bytes(pushes.iter().copied()) == data, "{encoding}");
+        assert_eq!(pushes.last().unwrap()["cursor"], 3_000_000);
+        if encoding == "base64" {
+            assert!(pushes.iter().all(|push| push["delta"].is_null()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_stops_reading_loses_no_reply_and_holds_up_nothing() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[("SSH_COMMAND_MAX_BUFFER_SIZE", "1m")]);
+    tail.connect(&server).await;
+    let cmd = "yes 0123456789abcdef | head -c 200000000; echo over > over";
+    tail.ask(json!({ "op": "exec", "id": "flood", "sid": "@c", "cmd": cmd, "subscribe": true })).await;
+    for number in 0..40 {
+        tail.op(json!({ "op": "exec", "id": format!("e{number}"), "sid": "@c", "cmd": "true" })).await;
+    }
+    // Nothing is read, and the far side comes to its end all the same.
+    let over = server.home(User::Tester).join("over");
+    let is_over = tokio::task::spawn_blocking(move || wait_until(LIMIT, || over.exists()));
+    assert!(is_over.await.expect("no panic"), "the flood is held up");
+    let memory = tail.memory();
+    assert!(memory < 48 * 1024, "{memory} KiB");
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    for number in 0..40 {
+        let id = json!(format!("e{number}"));
+        assert_eq!(events.iter().filter(|event| event["ev"] == "started" && event["id"] == id).count(), 1);
+    }
+    let lost = events.iter().find(|event| event["ev"] == "snapshot" && event["gap_bytes"].is_u64());
+    assert!(lost.is_some(), "the policy is to be seen");
+    let end = at(&events, |event| event["ev"] == "completed" && event["id"] == "flood");
+    assert!(events[end..].iter().all(|event| event["ev"] != "push" && event["ev"] != "snapshot"));
+}
+
+#[tokio::test]
+async fn the_end_of_input_waits_for_work_and_a_signal_does_not() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.op(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "sleep 2; echo slow", "subscribe": true }))
+        .await;
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    let completed = &events[at(&events, |event| event["ev"] == "completed")];
+    assert_eq!((&completed["exit"], &completed["cancelled"]), (&json!(0), &Value::Null));
+
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "sleep 600" })).await;
+    let begun = std::time::Instant::now();
+    tail.signal("TERM");
+    let completed = tail.until(|event| event["ev"] == "completed").await;
+    assert_eq!(completed["cancelled"], true, "{completed}");
+    let closed = tail.until(|event| event["ev"] == "closed").await;
+    assert_eq!(closed["reason"], "server_shutdown");
+    let (status, _) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_drain_that_hangs_ends_at_its_deadline_and_a_second_signal_at_once() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    // Nobody reads, so nothing can be written to its end.
+    let flood = json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "exec yes", "subscribe": true });
+    let mut tail = Tail::daemon(&[("SSH_GRACE_HARD_TIMEOUT_S", "2")]);
+    tail.connect(&server).await;
+    tail.ask(flood.clone()).await;
+    tail.until(|event| event["ev"] == "push").await;
+    tail.signal("TERM");
+    let status = tokio::time::timeout(LIMIT, tail.child.wait()).await.expect("it ends").expect("a child");
+    assert_eq!(status.code(), Some(3));
+
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.ask(flood).await;
+    tail.until(|event| event["ev"] == "push").await;
+    // Signals that come at the same moment may count as one.
+    let ended = async {
+        loop {
+            tail.signal("INT");
+            if let Ok(status) = tokio::time::timeout(Duration::from_millis(100), tail.child.wait()).await {
+                return status.expect("a child");
+            }
+        }
+    };
+    let status = tokio::time::timeout(LIMIT, ended).await.expect("it ends");
+    assert_eq!(status.code(), Some(130));
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_it_without_a_word() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "exec yes", "subscribe": true })).await;
+    let Tail { mut child, input, output, events: _, _home } = tail;
+    drop(output);
+    let status = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends").expect("a child");
+    assert_eq!(status.code(), Some(0));
+    drop(input);
+}
+
+#[tokio::test]
+async fn a_heartbeat_comes_while_a_flood_runs_and_while_nothing_happens() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::spawn(&["daemon", "--heartbeat-secs", "1", "--stats-secs=1"], &[]);
+    let quiet = tail.until(|event| event["ev"] == "heartbeat").await;
+    assert_eq!(quiet["protocol"], "ssh-mcp-ndjson/1");
+    tail.connect(&server).await;
+    tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "exec yes", "subscribe": true })).await;
+    tail.until(|event| event["ev"] == "push").await;
+    tail.until(|event| event["ev"] == "heartbeat").await;
+    let stats = tail.until(|event| event["ev"] == "daemon_stats" && event["active_commands"] == 1).await;
+    assert_eq!((&stats["active_sessions"], &stats["active_subs"]), (&json!(1), &json!(1)), "{stats}");
+    let reply = tail.ask(json!({ "op": "cancel", "id": "stop", "cid": "@e" })).await;
+    assert_eq!(reply["ev"], "ack", "{reply}");
+    let reply = tail.ask(json!({ "op": "cancel", "id": "again", "cid": "@e" })).await;
+    assert_eq!(reply["noop"], true, "{reply}");
+    assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_shell_is_written_to_and_heard() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    let sid = tail.connect(&server).await;
+    let subscribe = json!({ "debounce_ms": 5 });
+    let opened = tail
+        .ask(json!({ "op": "shell_open", "id": "sh", "sid": sid, "cols": 100, "subscribe": subscribe }))
+        .await;
+    let (shid, sub_id) = (opened["shid"].clone(), opened["sub_id"].clone());
+    assert_eq!(opened["uri"], format!("shell://{}/output", shid.as_str().unwrap()), "{opened}");
+    // One after the other, in the order of the lines.
+    for number in 0..20 {
+        tail.op(json!({ "op": "shell_write", "id": format!("w{number}"), "shid": "@sh",
+            "bytes": format!("echo [{number}]; ") }))
+            .await;
+    }
+    tail.op(json!({ "op": "shell_key", "id": "k", "shid": "@sh", "key": "enter" })).await;
+    tail.op(
+        json!({ "op": "shell_write", "id": "bye", "shid": shid, "bytes_b64": STANDARD.encode("exit 5\n") }),
+    )
+    .await;
+    let closed = tail.until(|event| event["ev"] == "resource_closed").await;
+    assert_eq!((&closed["uri"], &closed["exit"], &closed["id"]), (&opened["uri"], &json!(5), &json!("sh")));
+    // The shell may be gone before the one who wrote the last line has been told so.
+    if !tail.events.iter().any(|event| event["id"] == "bye") {
+        tail.reply("bye").await;
+    }
+    let told = String::from_utf8(bytes(data_of(&tail.events, &sub_id))).unwrap();
+    let printed: String = (0..20).map(|number| format!("[{number}]\r\n")).collect();
+    assert!(told.contains(&printed), "{told}");
+    let written = tail.events.iter().filter(|event| event["bytes_sent"].is_u64()).count();
+    assert_eq!(written, 22);
+    let gone = tail.ask(json!({ "op": "shell_write", "id": "late", "shid": shid, "bytes": "x" })).await;
+    assert_eq!((&gone["ev"], &gone["op"]), (&json!("err"), &json!("shell_write")), "{gone}");
+    tail.op(json!({ "op": "disconnect", "id": "d", "sid": "@c" })).await;
+    let reply = tail.reply("d").await;
+    assert_eq!((&reply["ev"], &reply["sid"]), (&json!("ack"), &json!(sid)), "{reply}");
+    let closed = tail.until(|event| event["ev"] == "closed").await;
+    assert_eq!((&closed["id"], &closed["reason"]), (&json!("d"), &json!("manual_close")));
+    assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn files_are_moved_and_told_of() {
+    let Some(server) = OpenSshd::start_or_skip(with_sftp()) else { return };
+    let here = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| here.path().join(name);
+    let text = |path: PathBuf| path.to_str().expect("a path of ours").to_owned();
+    fs::write(path("up"), vec![b'x'; 3_000_000]).unwrap();
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    let up = json!({ "op": "upload", "id": "up", "sid": "@c", "local": text(path("up")), "remote": "there",
+        "subscribe": true });
+    let started = tail.ask(up).await;
+    assert_eq!((&started["total"], &started["resumed_from"]), (&json!(3_000_000), &json!(0)), "{started}");
+    let done = tail.until(|event| event["ev"] == "transfer_done").await;
+    assert_eq!(
+        (&done["id"], &done["status"], &done["bytes"]),
+        (&json!("up"), &json!("completed"), &json!(3_000_000))
+    );
+    // Its lane tells whole bodies.
+    let body = data_of(&tail.events, &started["sub_id"]).last().expect("a push")["delta"].clone();
+    let body: Value = serde_json::from_str(body.as_str().unwrap()).expect("JSON");
+    assert_eq!((&body["status"], &body["transfer_id"]), (&json!("completed"), &started["tid"]));
+    let down = json!({ "op": "download", "id": "down", "sid": "@c", "remote": "there", "local": text(path("down")),
+        "progress": false });
+    tail.ask(down).await;
+    let done = tail.until(|event| event["ev"] == "transfer_done").await;
+    assert_eq!((&done["status"], &done["id"]), (&json!("completed"), &json!("down")));
+    assert!(fs::read(path("down")).unwrap() == fs::read(path("up")).unwrap());
+    let missing =
+        json!({ "op": "upload", "id": "no", "sid": "@c", "local": text(path("none")), "remote": "x" });
+    let reply = tail.ask(missing).await;
+    assert_eq!(
+        (&reply["code"], &reply["category"]),
+        (&json!("LOCAL_FILE_ERROR"), &json!("REMOTE")),
+        "{reply}"
+    );
+    assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn lanes_and_reads_of_what_is_there() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    let cmd = "printf 'one\\ntwo\\n'; cat > /dev/null; seq 30000";
+    tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": cmd })).await;
+    tail.until(|event| event["ev"] == "completed").await;
+    let lane =
+        tail.ask(json!({ "op": "subscribe", "id": "l", "uri": "command://@e/output", "filter": "^t" })).await;
+    assert_eq!(lane["ev"], "ack", "{lane}");
+    let push = tail.until(|event| event["ev"] == "push").await;
+    assert_eq!((&push["delta"], &push["sub_id"]), (&json!("two\n"), &lane["sub_id"]));
+    let read =
+        tail.ask(json!({ "op": "read", "id": "r", "uri": "command://@e/output", "max_bytes": 4 })).await;
+    assert_eq!(
+        (&read["ev"], &read["delta"], &read["cursor"]),
+        (&json!("snapshot"), &json!("one\n"), &json!(4))
+    );
+    assert_eq!((&read["more"], &read["status"]), (&json!(true), &json!("completed")));
+    // A long answer comes in pieces, the last of which says that nothing follows.
+    tail.op(json!({ "op": "read", "id": "all", "uri": "command://@e/output" })).await;
+    let last = tail.until(|event| event["id"] == "all" && event["more"].is_null()).await;
+    let pieces: Vec<_> = tail.events.iter().filter(|event| event["id"] == "all").collect();
+    assert!(pieces.len() > 2 && bytes(pieces).len() as u64 == last["cursor"].as_u64().unwrap());
+    let session = tail.ask(json!({ "op": "read", "id": "s", "uri": "session://@c/health" })).await;
+    assert!(session["delta"].as_str().is_some_and(|body| body.starts_with('{')), "{session}");
+    let listed = tail.ask(json!({ "op": "call", "id": "ls", "tool": "sub_list" })).await;
+    assert_eq!((&listed["ev"], &listed["tool"]), (&json!("result"), &json!("sub_list")), "{listed}");
+    let gone = tail
+        .ask(json!({ "op": "unsubscribe", "id": "u", "sub_id": "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b" }))
+        .await;
+    assert_eq!(gone["code"], "SUB_NOT_FOUND", "{gone}");
+    for (id, op, code) in [
+        (
+            "b1",
+            json!({ "op": "subscribe", "uri": "command://@e/output", "lifetime": "soon" }),
+            "INVALID_LIFETIME",
+        ),
+        (
+            "b2",
+            json!({ "op": "subscribe", "uri": "command://@e/output", "lag_policy": "x" }),
+            "INVALID_LAG_POLICY",
+        ),
+        ("b3", json!({ "op": "subscribe", "uri": "command://@c/output" }), "REF_UNRESOLVED"),
+        ("b4", json!({ "op": "read", "uri": "nowhere" }), "INVALID_ARGUMENT"),
+        ("b5", json!({ "op": "call", "tool": "no_tool" }), "INVALID_ARGUMENT"),
+        ("b6", json!({ "op": "exec", "sid": "x", "cmd": "true" }), "SESSION_NOT_FOUND"),
+        (
+            "b7",
+            json!({ "op": "exec", "sid": "@c", "cmd": "true", "subscribe": { "encoding": 1 } }),
+            "INVALID_OP",
+        ),
+    ] {
+        let mut op = op;
+        op["id"] = id.into();
+        let reply = tail.ask(op).await;
+        assert_eq!((&reply["ev"], &reply["code"]), (&json!("err"), &json!(code)), "{reply}");
+    }
+    let closed = tail
+        .ask(json!({ "op": "call", "id": "x", "tool": "sub_open",
+        "args": { "uri": "session://@c/health", "lifetime": "manual" } }))
+        .await;
+    assert!(closed["sub_id"].is_string(), "{closed}");
+    assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn no_secret_is_said() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::spawn(&["daemon", "--log", "debug"], &[]);
+    let secret = "correct-horse-battery";
+    let op = json!({ "op": "connect", "id": "c", "host": server.addr().to_string(), "user": "tester",
+        "password": secret, "max_retries": 0 });
+    let reply = tail.ask(op).await;
+    assert_eq!(reply["code"], "AUTH_FAILED", "{reply}");
+    let reply =
+        tail.ask(json!({ "op": "connect", "id": "d", "host": "h", "user": "u", "password": [secret] })).await;
+    assert_eq!(reply["cause"], "BAD_FIELD", "{reply}");
+    let (_, events) = tail.end().await;
+    assert!(!format!("{events:?}").contains(secret));
+}
+
+/// `ssh-mcp-tail run` on the server, with these flags before the command.
+fn run(server: &OpenSshd, flags: &[&str], command: &str) -> Tail {
+    let (host, key) = (server.addr().to_string(), key(server));
+    let mut args = vec!["run", "--host", &host, "--user", "tester", "--key", &key];
+    args.extend_from_slice(flags);
+    args.extend_from_slice(&["--", command]);
+    Tail::spawn(&args, &[])
+}
+
+#[tokio::test]
+async fn run_says_five_lines_and_leaves_with_the_commands_code() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let (status, events) = run(&server, &[], "echo hello").end().await;
+    assert_eq!(kinds(&events), ["ack", "started", "push", "completed", "closed"], "{events:#?}");
+    let ids: Vec<_> = events.iter().map(|event| event["id"].as_str().unwrap_or_default()).collect();
+    assert_eq!(ids, ["run-connect", "run-exec", "", "run-exec", "run-disconnect"]);
+    assert_eq!(status.code(), Some(0));
+    for (command, code) in [("exit 7", 7), ("kill -9 $$", 137), ("exit 255", 255)] {
+        assert_eq!(run(&server, &[], command).end().await.0.code(), Some(code), "{command}");
+    }
+    assert_eq!(run(&server, &["--timeout-secs", "1"], "sleep 60").end().await.0.code(), Some(124));
+    let mut server = server;
+    server.stop();
+    let (status, events) = run(&server, &[], "true").end().await;
+    assert_eq!(status.code(), Some(255));
+    assert_eq!(events.last().map(|last| &last["code"]), Some(&json!("CONNECTION_FAILED")), "{events:?}");
+}
+
+#[tokio::test]
+async fn run_takes_the_place_of_ssh_in_a_script() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let (host, key) = (server.addr().to_string(), key(&server));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let output = |flags: &[&str], command: &str, input: &str| {
+        let mut program = Command::new(binary("ssh-mcp-tail"));
+        program.args(["run", "--host", &host, "--user", "tester", "--key", &key, "--output", "raw"]);
+        program.args(flags).args(["--", command]).env("HOME", home.path()).env("RUST_LOG", "error");
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = program.spawn().expect("ssh-mcp-tail starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let input = input.to_owned();
+        async move {
+            // It may have closed its input.
+            _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("it ends").expect("a child")
+        }
+    };
+    let told = output(&[], "echo out; echo err >&2; cat; exit 4", "not read").await;
+    assert_eq!(
+        (&told.stdout[..], &told.stderr[..], told.status.code()),
+        (&b"out\n"[..], &b"err\n"[..], Some(4))
+    );
+    let told = output(&["--stdin"], "tr a-z A-Z", "passed on").await;
+    assert_eq!((&told.stdout[..], told.status.code()), (&b"PASSED ON"[..], Some(0)));
+    let told = output(&[], "head -c 20000000 /dev/zero", "").await;
+    assert_eq!((told.stdout.len(), told.status.code()), (20_000_000, Some(0)));
+}
+
+#[tokio::test]
+async fn run_ends_the_command_when_nobody_reads() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = run(&server, &["--output", "raw"], "echo $$ > pid; while sleep 0.1; do echo x; done");
+    let mut one = [0; 1];
+    tail.output.read_exact(&mut one).await.expect("a byte");
+    let Tail { mut child, input, output, events: _, _home } = tail;
+    drop((input, output));
+    let status = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends").expect("a child");
+    assert_eq!(status.code(), Some(0));
+    let pid: u32 = fs::read_to_string(server.home(User::Tester).join("pid")).unwrap().trim().parse().unwrap();
+    let gone =
+        tokio::task::spawn_blocking(move || (wait_until(LIMIT, || server.host_pid(pid).is_none()), server));
+    assert!(gone.await.expect("no panic").0, "the command lives on");
+}
+
+#[tokio::test]
+async fn usage_errors_say_nothing_on_standard_output() {
+    for (args, code) in [
+        (&[][..], 2),
+        (&["nope"], 2),
+        (&["daemon", "--nope"], 2),
+        (&["daemon", "--on-eof", "later"], 2),
+        (&["run", "--host", "h"], 2),
+        (&["run", "--", "true"], 2),
+    ] {
+        let output =
+            std::process::Command::new(binary("ssh-mcp-tail")).args(args).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["run", "-h"], &["schema"]] {
+        let output =
+            std::process::Command::new(binary("ssh-mcp-tail")).args(args).output().expect("it starts");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{args:?}");
+    }
+}
