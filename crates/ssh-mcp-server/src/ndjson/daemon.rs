@@ -318,7 +318,7 @@ impl Daemon {
             refs::resolve(&mut op.fields, names).await?;
         }
         match op.row.act {
-            Act::Tool(tool) => self.tool(tool, op).await,
+            Act::Tool(tool) => self.tool(tool, op, ticket).await,
             Act::Subscribe => self.subscribe(op).await,
             Act::Unsubscribe => self.unsubscribe(op).await,
             Act::Read => self.read(op).await,
@@ -336,7 +336,12 @@ impl Daemon {
     }
 
     /// An op with a tool of its own.
-    async fn tool(self: &Arc<Self>, tool: &'static str, mut op: Op) -> Result<Done, Box<Failed>> {
+    async fn tool(
+        self: &Arc<Self>,
+        tool: &'static str,
+        mut op: Op,
+        ticket: &Ticket,
+    ) -> Result<Done, Box<Failed>> {
         let (id, key) = (op.id.clone(), op.key.take());
         let options = lane_options(op.fields.remove("subscribe"))?;
         let shows_progress = op.fields.remove("progress") != Some(Value::Bool(false));
@@ -353,7 +358,7 @@ impl Daemon {
             "ssh_disconnect" => {
                 let session = op.fields.get("session_id").and_then(Value::as_str);
                 if let Some(resource) = session.and_then(|session| resource(Kind::Session, session)) {
-                    self.followed.ends_by(resource, id.clone());
+                    self.followed.ends_by(resource, id.clone(), ticket.answered());
                 }
             }
             _ => {}

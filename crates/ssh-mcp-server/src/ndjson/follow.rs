@@ -18,6 +18,7 @@ use ssh_mcp_core::{
 };
 use ssh_mcp_engine::Source;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     daemon::Daemon,
@@ -39,17 +40,17 @@ pub(super) struct Followed {
 struct Life {
     id: Option<OpId>,
     session: Option<Resource>,
-    /// The op that ends it.
-    ends_by: Option<OpId>,
+    /// The op that ends it, and a word of when that has its reply.
+    ends_by: Option<(Option<OpId>, CancellationToken)>,
     is_quiet: bool,
     is_followed: bool,
 }
 
 impl Followed {
-    /// An op is about to end a resource.
-    pub(super) fn ends_by(&self, resource: Resource, id: Option<OpId>) {
+    /// An op is about to end a resource; the end is told once the op has been answered.
+    pub(super) fn ends_by(&self, resource: Resource, id: Option<OpId>, answered: CancellationToken) {
         if let Some(life) = self.live.lock().get_mut(&resource) {
-            life.ends_by = id;
+            life.ends_by = Some((id, answered));
         }
     }
 
@@ -118,9 +119,13 @@ impl Daemon {
             self.followed.none_left(|_, session| session == Some(resource)).await;
         }
         self.engine().lanes_told(resource).await;
-        let life = self.followed.live.lock().get(&resource).cloned().unwrap_or_default();
+        let mut life = self.followed.live.lock().get(&resource).cloned().unwrap_or_default();
+        if let Some((id, answered)) = life.ends_by.take() {
+            answered.cancelled().await;
+            life.id = id.or(life.id);
+        }
         let Some(words) = source.end_words() else { return };
-        for event in last_words(source, words.reason, life) {
+        for event in last_words(source, words.reason, life.id) {
             // Nobody hears, and that is found out elsewhere.
             _ = self.outbox.send(&event).await;
         }
@@ -170,22 +175,22 @@ async fn ended(source: &Source) {
 }
 
 /// What is told of an end.
-fn last_words(source: &Source, reason: Reason, life: Life) -> Vec<Event> {
+fn last_words(source: &Source, reason: Reason, id: Option<OpId>) -> Vec<Event> {
     let word = reason.as_str().to_owned();
     let uri = source.resource().to_string();
     let closed = |exit: Option<i64>, signal: Option<String>| {
-        let (uri, reason, id) = (uri.clone(), word.clone(), life.id.clone());
+        let (uri, reason, id) = (uri.clone(), word.clone(), id.clone());
         Event::ResourceClosed(ResourceClosed { uri, reason, id, exit, signal })
     };
     // A cancelled one says so itself.
     let is_foreign = !reason.is_own_end() && reason != Reason::Cancelled;
     match source {
         Source::Command(command) => {
-            let first = completed(command, reason, life.id.clone());
+            let first = completed(command, reason, id.clone());
             [first].into_iter().chain(is_foreign.then(|| closed(None, None))).collect()
         }
         Source::Transfer(transfer) => {
-            let first = transfer_done(transfer, life.id.clone());
+            let first = transfer_done(transfer, id.clone());
             [first].into_iter().chain(is_foreign.then(|| closed(None, None))).collect()
         }
         Source::Rsync(_) | Source::Forward(_) | Source::Serial(_) => vec![closed(None, None)],
@@ -200,7 +205,7 @@ fn last_words(source: &Source, reason: Reason, life: Life) -> Vec<Event> {
         Source::Session(session) => vec![Event::Closed(Closed {
             sid: session.spec.id.to_string(),
             reason: word,
-            id: life.ends_by.or(life.id),
+            id: id.clone(),
         })],
     }
 }

@@ -120,6 +120,11 @@ impl Order {
 }
 
 impl Ticket {
+    /// Cancelled once the op has been answered.
+    pub(super) fn answered(&self) -> CancellationToken {
+        self.done.clone()
+    }
+
     /// Ends when its turn has come.
     pub(super) async fn turn(&self) {
         for token in &self.before {

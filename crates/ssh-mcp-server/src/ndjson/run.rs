@@ -129,8 +129,10 @@ async fn command(daemon: &Arc<Daemon>, flags: &RunFlags) -> u8 {
         _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
     }
     if let Some(session) = resource(Kind::Session, &started.sid) {
-        daemon.followed.ends_by(session, Some(OpId::Text("run-disconnect".into())));
         // It has no line of its own; that the session has ended is told all the same.
+        let answered = CancellationToken::new();
+        answered.cancel();
+        daemon.followed.ends_by(session, Some(OpId::Text("run-disconnect".into())), answered);
         _ = daemon.pipe.call("ssh_disconnect", one("session_id", &started.sid), None).await;
     }
     code.unwrap_or(EXIT_NO_SSH)
