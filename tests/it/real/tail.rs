@@ -315,8 +315,9 @@ async fn a_consumer_that_stops_reading_loses_no_reply_and_holds_up_nothing() {
         let id = json!(format!("e{number}"));
         assert_eq!(events.iter().filter(|event| event["ev"] == "started" && event["id"] == id).count(), 1);
     }
-    let lost = events.iter().find(|event| event["ev"] == "snapshot" && event["gap_bytes"].is_u64());
-    assert!(lost.is_some(), "the policy is to be seen");
+    // By a lane that overflowed or by one that the history overtook: what is missing is told either way.
+    let lost = events.iter().find(|event| event["gap_bytes"].is_u64());
+    assert!(lost.is_some(), "the loss is to be seen");
     let end = at(&events, |event| event["ev"] == "completed" && event["id"] == "flood");
     assert!(events[end..].iter().all(|event| event["ev"] != "push" && event["ev"] != "snapshot"));
 }

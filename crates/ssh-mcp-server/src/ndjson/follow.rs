@@ -202,11 +202,9 @@ fn last_words(source: &Source, reason: Reason, id: Option<OpId>) -> Vec<Event> {
                 None => closed(None, None),
             }]
         }
-        Source::Session(session) => vec![Event::Closed(Closed {
-            sid: session.spec.id.to_string(),
-            reason: word,
-            id: id.clone(),
-        })],
+        Source::Session(session) => {
+            vec![Event::Closed(Closed { sid: session.spec.id.to_string(), reason: word, id: id.clone() })]
+        }
     }
 }
 
