@@ -18,6 +18,7 @@ mod shells;
 mod syncs;
 mod tail;
 mod targets;
+mod tmux;
 mod transfers;
 mod variants;
 mod ways_in;

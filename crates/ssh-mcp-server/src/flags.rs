@@ -179,6 +179,8 @@ pub enum TailCommand {
     Daemon(DaemonFlags),
     /// Run one command on a host and leave with its exit code
     Run(Box<RunFlags>),
+    /// Open a terminal on a host: keys go there, and what it shows comes back
+    Shell(Box<ShellFlags>),
     /// Print the JSON Schema of all ops and events
     Schema(SchemaFlags),
 }
@@ -282,6 +284,35 @@ pub struct RunFlags {
     pub command: Vec<String>,
 }
 
+/// The command line of `ssh-mcp-tail shell`.
+#[derive(Debug, Clone, Args)]
+pub struct ShellFlags {
+    /// Who logs in where.
+    #[command(flatten)]
+    pub login: LoginFlags,
+    /// Columns [default: those of the terminal it is started in, else 80]
+    #[arg(long, value_name = "N")]
+    pub cols: Option<u16>,
+    /// Rows [default: those of the terminal it is started in, else 24]
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u16>,
+    /// Kind of terminal, as TERM names it
+    #[arg(long, value_name = "NAME", default_value = "xterm")]
+    pub term: String,
+    /// What to write: events, or what the terminal shows
+    #[arg(long, value_name = "FORM", value_enum, default_value = "ndjson")]
+    pub output: OutputForm,
+    /// Time between two heartbeats in seconds, 0 for none
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub heartbeat_secs: String,
+    /// Deadline of an orderly stop in seconds [default: 30]
+    #[arg(long, value_name = "N")]
+    pub grace_secs: Option<String>,
+    /// Flags of all binaries.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// The command line of `ssh-mcp-tail schema`.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaFlags {
@@ -297,6 +328,7 @@ impl Flags for TailFlags {
         match &self.command {
             TailCommand::Daemon(flags) => &flags.common,
             TailCommand::Run(flags) => &flags.common,
+            TailCommand::Shell(flags) => &flags.common,
             TailCommand::Schema(flags) => &flags.common,
         }
     }
@@ -309,7 +341,12 @@ impl Flags for TailFlags {
             (TailCommand::Daemon(flags), "--grace-secs") => &flags.grace_secs,
             (TailCommand::Run(flags), "--heartbeat-secs") => &Some(flags.heartbeat_secs.clone()),
             (TailCommand::Run(flags), "--grace-secs") => &flags.grace_secs,
-            (TailCommand::Daemon(_) | TailCommand::Run(_) | TailCommand::Schema(_), other) => {
+            (TailCommand::Shell(flags), "--heartbeat-secs") => &Some(flags.heartbeat_secs.clone()),
+            (TailCommand::Shell(flags), "--grace-secs") => &flags.grace_secs,
+            (
+                TailCommand::Daemon(_) | TailCommand::Run(_) | TailCommand::Shell(_) | TailCommand::Schema(_),
+                other,
+            ) => {
                 return self.common().text(other);
             }
         };

@@ -21,6 +21,7 @@ fn the_page_is_up_to_date() {
         ("ssh-mcp-stdio", help::<StdioFlags>()),
         ("ssh-mcp-tail daemon", subcommand("daemon")),
         ("ssh-mcp-tail run", subcommand("run")),
+        ("ssh-mcp-tail shell", subcommand("shell")),
     ];
     let fresh = parts.into_iter().fold(page.clone(), |page, (name, text)| replace(&page, name, &text));
     if std::env::var_os("SSH_MCP_BLESS").is_some() {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::client::binary;
+use crate::real::tmux::Tmux;
 use crate::sshd::{ClientKey, OpenSshd, Options, User, processes::wait_until};
 
 /// Nothing a test waits for takes so long.
@@ -632,6 +633,146 @@ async fn run_takes_the_place_of_ssh_in_a_script() {
     assert_eq!((&told.stdout[..], told.status.code()), (&b"PASSED ON"[..], Some(0)));
     let told = output(&[], "head -c 20000000 /dev/zero", "").await;
     assert_eq!((told.stdout.len(), told.status.code()), (20_000_000, Some(0)));
+}
+
+#[tokio::test]
+async fn run_says_what_raw_output_lacks() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let (host, key) = (server.addr().to_string(), key(&server));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut program = Command::new(binary("ssh-mcp-tail"));
+    program.args(["run", "--host", &host, "--user", "tester", "--key", &key, "--output", "raw", "--"]);
+    program.arg("head -c 50000000 /dev/zero; echo over > over");
+    program.env("HOME", home.path()).env("RUST_LOG", "error");
+    program.envs([("SSH_COMMAND_MAX_BUFFER_SIZE", "64k"), ("SSH_BP_BLOCK_TIMEOUT_MS", "100")]);
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = program.spawn().expect("ssh-mcp-tail starts");
+    // Nobody reads before the far side is through.
+    let over = server.home(User::Tester).join("over");
+    let is_over = tokio::task::spawn_blocking(move || wait_until(LIMIT, || over.exists()));
+    assert!(is_over.await.expect("no panic"), "the command is held up");
+    let told =
+        tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("it ends").expect("a child");
+    assert_eq!(told.status.code(), Some(1), "what is not whole is no success");
+    let said = String::from_utf8(told.stderr).unwrap();
+    let missing: usize = said
+        .lines()
+        .map(|line| line.split(' ').nth(1).and_then(|number| number.parse::<usize>().ok()).expect(line))
+        .sum();
+    assert_eq!(told.stdout.len() + missing, 50_000_000, "{said}");
+}
+
+/// `ssh-mcp-tail shell` on the server.
+fn shell(server: &OpenSshd, flags: &[&str]) -> Tail {
+    let (host, key) = (server.addr().to_string(), key(server));
+    let mut args = vec!["shell", "--host", &host, "--user", "tester", "--key", &key];
+    args.extend_from_slice(flags);
+    Tail::spawn(&args, &[])
+}
+
+fn shown(events: &[Value]) -> String {
+    let outputs = events.iter().filter(|event| event["ev"] == "shell_output");
+    outputs.filter_map(|event| event["bytes"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_shell_on_a_pipe_says_what_it_shows_and_leaves_with_its_code() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = shell(&server, &["--cols", "91", "--rows=17"]);
+    tail.write(b"stty size; printf '\\303\\244\\377\\n'; exit 5\n").await;
+    while tail.next().await.is_some() {}
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(5));
+    assert!(shown(&events).contains("17 91\r\n") && shown(&events).contains("ä\u{fffd}"), "{events:#?}");
+    let odd = events.iter().find(|event| event["bytes_b64"].is_string()).expect("bytes that are no text");
+    let exact = STANDARD.decode(odd["bytes_b64"].as_str().unwrap()).unwrap();
+    assert!(exact.windows(3).any(|bytes| bytes == b"\xc3\xa4\xff"));
+    assert!(kinds(&events).starts_with(&["ack", "ack", "shell_output"]), "{events:#?}");
+    assert!(kinds(&events).ends_with(&["resource_closed", "closed"]), "{events:#?}");
+    assert!(!kinds(&events).contains(&"push"));
+}
+
+#[tokio::test]
+async fn a_shell_whose_input_ends_is_told_so_and_closed_if_it_stays() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    // One that listens ends by itself, one that does not is closed.
+    for input in ["echo o''ne\n", "echo o''ne; exec sleep 600\n"] {
+        let mut tail = shell(&server, &[]);
+        tail.write(input.as_bytes()).await;
+        let (status, events) = tail.end().await;
+        assert_eq!(status.code(), Some(0), "{input}");
+        assert!(shown(&events).contains("one\r\n"), "{events:#?}");
+        assert!(kinds(&events).ends_with(&["resource_closed", "closed"]), "{events:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_on_a_terminal_is_that_terminal_and_gives_it_back() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let Some(tmux) = Tmux::or_skip() else { return };
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let program = format!(
+        "HOME={} RUST_LOG=error {} shell --host {} --user tester --key {} --output raw",
+        home.path().display(),
+        binary("ssh-mcp-tail").display(),
+        server.addr(),
+        key(&server)
+    );
+    let both = format!("{program}; echo code=$?; stty -a; {program}; echo code=$?; stty -a; exec cat");
+    tmux.ask(&[
+        "-f",
+        "/dev/null",
+        "new-session",
+        "-d",
+        "-s",
+        "t",
+        "-x",
+        "100",
+        "-y",
+        "30",
+        "sh",
+        "-c",
+        &both,
+    ]);
+    let screen = || tmux.ask(&["capture-pane", "-p", "-J", "-S", "-", "-t", "t"]);
+    let shows = |text: &str| {
+        assert!(wait_until(LIMIT, || screen().contains(text)), "{text} is not shown: {}", screen());
+    };
+    let type_in = |text: &str| tmux.ask(&["send-keys", "-t", "t", "-l", text]);
+    let press = |key: &str| tmux.ask(&["send-keys", "-t", "t", key]);
+    let line = |text: &str| {
+        type_in(text);
+        press("Enter");
+    };
+    let pane = || tmux.ask(&["display-message", "-p", "-t", "t", "#{pane_height}x#{pane_width}"]);
+    tokio::task::block_in_place(|| {
+        // The far side has the size of this side, also when that changes.
+        line("stty size | tr ' ' x");
+        shows(&format!("\n{}\n", pane()));
+        tmux.ask(&["resize-window", "-t", "t", "-x", "77", "-y", "22"]);
+        line("until [ \"$(stty size)\" = '22 77' ]; do sleep 0.05; done; echo small''er");
+        shows("\nsmaller\n");
+        assert!(pane().starts_with("22x77"), "{}", pane());
+        // Keys are the far side's, those that would end a program here among them.
+        line("sleep 600");
+        shows("sleep 600");
+        press("C-c");
+        line("echo al''ive");
+        shows("\nalive\n");
+        line("exit 3");
+        shows("code=3");
+        shows(" icanon");
+        // A signal that ends it gives the terminal back too.
+        line("echo ag''ain");
+        shows("\nagain\n");
+        let of_pane = tmux.ask(&["display-message", "-p", "-t", "t", "#{pane_pid}"]);
+        let children = fs::read_to_string(format!("/proc/{of_pane}/task/{of_pane}/children")).unwrap();
+        let killed = std::process::Command::new("kill").args(["-TERM", children.trim()]).status();
+        assert!(killed.expect("kill starts").success());
+        shows("code=143");
+        assert!(wait_until(LIMIT, || screen().matches(" icanon").count() == 2), "{}", screen());
+    });
+    assert!(!screen().contains("-icanon"), "{}", screen());
 }
 
 #[tokio::test]

@@ -47,6 +47,8 @@ pub(super) enum Event {
     Result(Box<Called>),
     /// New data on a lane.
     Push(Push),
+    /// What the terminal of `shell` shows.
+    ShellOutput(ShellOutput),
     /// A lane is brought up from the history, or the answer of `read`.
     Snapshot(Snapshot),
     /// A lane has lost events exactly here.
@@ -174,6 +176,17 @@ event! {
         replay: bool,
         /// Bytes that are missing before these.
         gap_bytes: u64,
+    }
+}
+
+event! {
+    /// What a terminal shows.
+    ShellOutput {
+        shid: String,
+        /// As text; what is no UTF-8 is U+FFFD, and then `bytes_b64` has the bytes.
+        bytes: String,
+        ; maybe
+        bytes_b64: String,
     }
 }
 

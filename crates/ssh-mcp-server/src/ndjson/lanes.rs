@@ -15,7 +15,7 @@ use ssh_mcp_core::{
     lane::{Delivery, Piece, Rest, Why},
     owner::Owner,
     port::{BoxFuture, Message, Outlet, OutletClosed},
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering},
     text,
     uri::Resource,
 };
@@ -23,7 +23,7 @@ use ssh_mcp_engine::{Engine, Source};
 use tokio::sync::Notify;
 
 use super::{
-    event::{Event, Lagged, Push, Snapshot, SubClosed},
+    event::{Event, Lagged, Push, ShellOutput, Snapshot, SubClosed},
     now,
     outbox::{Form, Outbox, Stream, Unheard},
     pipe::Pipe,
@@ -40,6 +40,8 @@ pub(super) struct Lanes {
     /// Rung when a lane becomes known, and when none of those calls is left.
     opened: Notify,
     gaps: AtomicU64,
+    /// The lanes are those of a terminal, which says `shell_output`.
+    as_shell: AtomicBool,
 }
 
 /// How bytes are written.
@@ -89,6 +91,7 @@ impl Lanes {
             opening: AtomicU64::new(0),
             opened: Notify::new(),
             gaps: AtomicU64::new(0),
+            as_shell: AtomicBool::new(false),
         })
     }
 
@@ -132,6 +135,11 @@ impl Lanes {
         if let Some(known) = self.known.lock().get(&id) {
             known.lock().is_left = true;
         }
+    }
+
+    /// From now on lanes say `shell_output` instead of `push`.
+    pub(super) fn speak_as_shell(&self) {
+        self.as_shell.store(true, Ordering::Release);
     }
 
     /// Times a history no longer had what a lane was to be told.
@@ -206,10 +214,28 @@ impl Lanes {
                 self.gaps.fetch_add(1, Ordering::Relaxed);
             }
             if self.outbox.form() == Form::Raw {
+                if cut.gap > 0 {
+                    let said = format!(
+                        "ssh-mcp-tail: {} bytes are missing here, for they were not read in time\n",
+                        cut.gap
+                    );
+                    self.outbox.send_bytes(Stream::Errors, said.as_bytes()).await?;
+                }
                 let stream = if cut.origin == Origin::Stderr { Stream::Errors } else { Stream::Output };
                 if !cut.bytes.is_empty() {
                     self.outbox.send_bytes(stream, &cut.bytes).await?;
                 }
+                continue;
+            }
+            if self.as_shell.load(Ordering::Acquire) && !cut.bytes.is_empty() {
+                if cut.gap > 0 {
+                    let lost = known.lock().lagged(0, cut.gap);
+                    self.outbox.send(&lost).await?;
+                }
+                let (bytes, bytes_b64) = written(&cut.bytes, Encoding::Auto);
+                let shid = known.lock().source.resource().id.as_hyphenated().to_string();
+                let shown = ShellOutput { shid, bytes: bytes.unwrap_or_default(), bytes_b64 };
+                self.outbox.send(&Event::ShellOutput(shown)).await?;
                 continue;
             }
             let event = known.lock().event(cut, &self.engine);
@@ -296,19 +322,23 @@ impl Known {
         }
     }
 
+    fn lagged(&mut self, dropped: u64, gap: u64) -> Event {
+        self.said.messages += 1;
+        let Said { sub_id, uri, messages, .. } = &self.said;
+        Event::Lagged(Lagged {
+            sub_id: sub_id.clone(),
+            uri: uri.clone(),
+            seq_local: *messages,
+            dropped,
+            gap_bytes: (gap > 0).then_some(gap),
+        })
+    }
+
     fn event(&mut self, cut: Cut, engine: &Engine) -> Event {
-        let gap_bytes = (cut.gap > 0).then_some(cut.gap);
         if cut.dropped > 0 || cut.bytes.is_empty() {
-            self.said.messages += 1;
-            let Said { sub_id, uri, messages, .. } = &self.said;
-            return Event::Lagged(Lagged {
-                sub_id: sub_id.clone(),
-                uri: uri.clone(),
-                seq_local: *messages,
-                dropped: cut.dropped,
-                gap_bytes,
-            });
+            return self.lagged(cut.dropped, cut.gap);
         }
+        let gap_bytes = (cut.gap > 0).then_some(cut.gap);
         let (delta, delta_b64) = written(&cut.bytes, self.encoding);
         let stream = self.said.of_command.then_some(match cut.origin {
             Origin::Stdout => "stdout",

@@ -14,10 +14,11 @@
 //! | `outbox` | what waits for standard output, and its writer |
 //! | `daemon`, `follow`, `lanes`, `stats` | replies; ends; what lanes say; numbers |
 //! | `drain` | the way out |
-//! | `run` | one command, as a built-in list of ops |
+//! | `builtin`, `run`, `shell` | one command, and one terminal, as built-in lists of ops |
 //!
 //! *Invariant:* what an op does on the far side is decided by its tool alone; nothing here knows SSH.
 
+mod builtin;
 mod daemon;
 mod drain;
 mod event;
@@ -31,6 +32,7 @@ mod pipe;
 mod refs;
 mod run;
 mod schema;
+mod shell;
 mod stats;
 
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
@@ -73,6 +75,9 @@ pub fn main() -> ExitCode {
         },
         TailCommand::Daemon(flags) => crate::run(loaded, Binary::Tail, |settings| serve(flags, settings)),
         TailCommand::Run(flags) => crate::run(loaded, Binary::Tail, |settings| run::run(*flags, settings)),
+        TailCommand::Shell(flags) => {
+            crate::run(loaded, Binary::Tail, |settings| shell::shell(*flags, settings))
+        }
     }
 }
 

@@ -8,55 +8,8 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::*;
-use crate::sshd::{processes::wait_until, skip_aloud};
-
-/// A tmux server of the test's own; it ends with this.
-struct Tmux {
-    dir: tempfile::TempDir,
-}
-
-impl Tmux {
-    /// None after saying that this machine has no tmux.
-    fn or_skip() -> Option<Self> {
-        match Command::new("tmux").arg("-V").output() {
-            Ok(_) => Some(Self { dir: tempfile::tempdir().unwrap() }),
-            Err(error) => {
-                skip_aloud(&format!("tmux cannot be started: {error}"));
-                None
-            }
-        }
-    }
-
-    fn ask(&self, args: &[&str]) -> String {
-        let mut tmux = Command::new("tmux");
-        let output = tmux.args(args).env_remove("TMUX").env("TMUX_TMPDIR", self.dir.path()).output();
-        String::from_utf8_lossy(&output.unwrap().stdout).trim().to_owned()
-    }
-
-    fn sessions(&self) -> String {
-        self.ask(&["list-sessions", "-F", "#{session_name}"])
-    }
-
-    /// Whether the sessions are these, now or soon.
-    async fn has(&self, sessions: &str) -> bool {
-        let (dir, sessions) = (self.dir.path().to_owned(), sessions.to_owned());
-        let soon = move || {
-            wait_until(Duration::from_secs(10), || {
-                let mut tmux = Command::new("tmux");
-                tmux.args(["list-sessions", "-F", "#{session_name}"]).env_remove("TMUX");
-                let output = tmux.env("TMUX_TMPDIR", &dir).output().unwrap();
-                String::from_utf8_lossy(&output.stdout).trim() == sessions
-            })
-        };
-        tokio::task::spawn_blocking(soon).await.unwrap()
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        self.ask(&["kill-server"]);
-    }
-}
+use crate::real::tmux::Tmux;
+use crate::sshd::processes::wait_until;
 
 async fn watched(env: &[(&str, &str)]) -> Option<Stage> {
     Stage::set_in(Era::LEGACY_2025_11, Options::default(), User::Tester, env).await
@@ -148,7 +101,7 @@ async fn a_window_of_tmux_lives_as_long_as_its_shell() {
     let Some(tmux) = Tmux::or_skip() else { return };
     let state = tempfile::tempdir().unwrap();
     let dir = |dir: &tempfile::TempDir| dir.path().to_str().unwrap().to_owned();
-    let (state_dir, tmux_dir) = (dir(&state), dir(&tmux.dir));
+    let (state_dir, tmux_dir) = (dir(&state), dir(tmux.dir()));
     let env = [("SSH_MCP_STATE_DIR", state_dir.as_str()), ("TMUX_TMPDIR", tmux_dir.as_str())];
     let Some(mut stage) = watched(&env).await else { return };
     // What the user has in tmux is not touched.
