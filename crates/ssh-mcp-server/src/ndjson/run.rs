@@ -74,7 +74,9 @@ fn exec(flags: &RunFlags, input: Option<Vec<u8>>) -> Value {
 fn exit_code(facts: &Facts) -> u8 {
     match facts.status {
         Status::TimedOut => EXIT_TIMED_OUT,
-        _ => builtin::exit_code(facts.exit.as_ref()),
+        Status::Running | Status::Completed | Status::Failed | Status::Cancelled => {
+            builtin::exit_code(facts.exit.as_ref())
+        }
     }
 }
 
