@@ -352,20 +352,25 @@ async fn the_end_of_input_waits_for_work_and_a_signal_does_not() {
 #[tokio::test]
 async fn a_drain_that_hangs_ends_at_its_deadline_and_a_second_signal_at_once() {
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
-    // Nobody reads, so nothing can be written to its end.
-    let flood = json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "exec yes", "subscribe": true });
-    let mut tail = Tail::daemon(&[("SSH_GRACE_HARD_TIMEOUT_S", "2")]);
-    tail.connect(&server).await;
-    tail.ask(flood.clone()).await;
-    tail.until(|event| event["ev"] == "push").await;
+    // More than a pipe holds, and nobody reads it: it cannot be written to its end.
+    let stuck = async |env: &[(&str, &str)]| {
+        let over = server.home(User::Tester).join("over");
+        // None was left there the first time.
+        _ = fs::remove_file(&over);
+        let cmd = "yes | head -c 64000000; echo > over; exec sleep 600";
+        let mut tail = Tail::daemon(env);
+        tail.connect(&server).await;
+        tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": cmd, "subscribe": true })).await;
+        let is_over = tokio::task::spawn_blocking(move || wait_until(LIMIT, || over.exists()));
+        assert!(is_over.await.expect("no panic"), "the flood is held up");
+        tail
+    };
+    let mut tail = stuck(&[("SSH_GRACE_HARD_TIMEOUT_S", "2")]).await;
     tail.signal("TERM");
     let status = tokio::time::timeout(LIMIT, tail.child.wait()).await.expect("it ends").expect("a child");
     assert_eq!(status.code(), Some(3));
 
-    let mut tail = Tail::daemon(&[]);
-    tail.connect(&server).await;
-    tail.ask(flood).await;
-    tail.until(|event| event["ev"] == "push").await;
+    let mut tail = stuck(&[]).await;
     // Signals that come at the same moment may count as one.
     let ended = async {
         loop {
