@@ -433,16 +433,17 @@ async fn a_shell_is_written_to_and_heard() {
             "bytes": format!("echo [{number}]; ") }))
             .await;
     }
-    tail.op(json!({ "op": "shell_key", "id": "k", "shid": "@sh", "key": "enter" })).await;
+    // One line with everything, so that no echo of a later one stands in what is printed.
     tail.op(
-        json!({ "op": "shell_write", "id": "bye", "shid": shid, "bytes_b64": STANDARD.encode("exit 5\n") }),
+        json!({ "op": "shell_write", "id": "bye", "shid": shid, "bytes_b64": STANDARD.encode("exit 5") }),
     )
     .await;
+    tail.op(json!({ "op": "shell_key", "id": "k", "shid": "@sh", "key": "enter" })).await;
     let closed = tail.until(|event| event["ev"] == "resource_closed").await;
     assert_eq!((&closed["uri"], &closed["exit"], &closed["id"]), (&opened["uri"], &json!(5), &json!("sh")));
-    // The shell may be gone before the one who wrote the last line has been told so.
-    if !tail.events.iter().any(|event| event["id"] == "bye") {
-        tail.reply("bye").await;
+    // The shell may be gone before the one who pressed the key has been told so.
+    if !tail.events.iter().any(|event| event["id"] == "k") {
+        tail.reply("k").await;
     }
     let told = String::from_utf8(bytes(data_of(&tail.events, &sub_id))).unwrap();
     let printed: String = (0..20).map(|number| format!("[{number}]\r\n")).collect();

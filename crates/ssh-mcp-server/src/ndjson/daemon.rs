@@ -391,7 +391,7 @@ impl Daemon {
         let reply =
             if tool == "ssh_exec" { started(id, &told, sub_id) } else { acked(id, &told, main, sub_id) };
         let lane_name = lane.as_ref().map(|lane| (Kind::Lane, lane.sub_id.clone()));
-        let follow = self.new_resources(tool, &told.data);
+        let follow = self.new_resources(tool, &told.data, &given);
         if !shows_progress {
             follow.iter().for_each(|resource| self.followed.without_progress(*resource));
         }
@@ -581,18 +581,25 @@ impl Daemon {
         };
         let sub_id = lane.as_ref().map(|lane| lane.sub_id.clone());
         made.extend(sub_id.clone().map(|sub_id| (Kind::Lane, sub_id)));
-        let follow = self.new_resources(&tool, &data);
+        let follow = self.new_resources(&tool, &data, &given);
         let text = shows_text.then_some(text);
         let reply = Event::Result(Box::new(Called { tool, status, data, id, text, sub_id }));
         Ok(Done { made, lane, follow, warnings, ..Done::new(reply) })
     }
 
-    /// What a tool has made, as far as its answer names it and it is still known.
-    fn new_resources(&self, tool: &str, data: &Map<String, Value>) -> Vec<Resource> {
+    /// What a tool has made, as far as its answer names it and it is still known. What it was given is another op's, which may
+    /// not have come to following it yet.
+    fn new_resources(
+        &self,
+        tool: &str,
+        data: &Map<String, Value>,
+        given: &[(Kind, String)],
+    ) -> Vec<Resource> {
         if self.only_looks(tool) {
             return Vec::new();
         }
-        let named = refs::named(data).into_iter().filter_map(|(kind, id)| resource(kind, &id));
+        let named = refs::named(data).into_iter().filter(|thing| !given.contains(thing));
+        let named = named.filter_map(|(kind, id)| resource(kind, &id));
         named.filter(|resource| self.engine().source(&Owner::local(), *resource).is_ok()).collect()
     }
 }
