@@ -208,6 +208,19 @@ pub struct DaemonFlags {
     pub common: Common,
 }
 
+impl DaemonFlags {
+    fn text(&self, flag: &str) -> Option<String> {
+        let own = match flag {
+            "--line-max" => &self.line_max,
+            "--heartbeat-secs" => &self.heartbeat_secs,
+            "--stats-secs" => &self.stats_secs,
+            "--grace-secs" => &self.grace_secs,
+            _ => return None,
+        };
+        own.clone()
+    }
+}
+
 /// Who logs in where.
 #[derive(Debug, Clone, Args)]
 pub struct LoginFlags {
@@ -249,6 +262,30 @@ pub enum OutputForm {
     Raw,
 }
 
+/// What the built-in lists of ops have in common.
+#[derive(Debug, Clone, Args)]
+pub struct BuiltInFlags {
+    /// What to write: events, or what the far side writes as it is
+    #[arg(long, value_name = "FORM", value_enum, default_value = "ndjson")]
+    pub output: OutputForm,
+    /// Time between two heartbeats in seconds, 0 for none
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub heartbeat_secs: String,
+    /// Deadline of an orderly stop in seconds [default: 30]
+    #[arg(long, value_name = "N")]
+    pub grace_secs: Option<String>,
+}
+
+impl BuiltInFlags {
+    fn text(&self, flag: &str) -> Option<String> {
+        match flag {
+            "--heartbeat-secs" => Some(self.heartbeat_secs.clone()),
+            "--grace-secs" => self.grace_secs.clone(),
+            _ => None,
+        }
+    }
+}
+
 /// The command line of `ssh-mcp-tail run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunFlags {
@@ -267,15 +304,9 @@ pub struct RunFlags {
     /// Keep the session when the command has ended, until standard input ends
     #[arg(long, conflicts_with = "stdin")]
     pub no_auto_disconnect: bool,
-    /// What to write: events, or the command's own output
-    #[arg(long, value_name = "FORM", value_enum, default_value = "ndjson")]
-    pub output: OutputForm,
-    /// Time between two heartbeats in seconds, 0 for none
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub heartbeat_secs: String,
-    /// Deadline of an orderly stop in seconds [default: 30]
-    #[arg(long, value_name = "N")]
-    pub grace_secs: Option<String>,
+    /// What is written, and how long it may take to end.
+    #[command(flatten)]
+    pub built_in: BuiltInFlags,
     /// Flags of all binaries.
     #[command(flatten)]
     pub common: Common,
@@ -299,15 +330,9 @@ pub struct ShellFlags {
     /// Kind of terminal, as TERM names it
     #[arg(long, value_name = "NAME", default_value = "xterm")]
     pub term: String,
-    /// What to write: events, or what the terminal shows
-    #[arg(long, value_name = "FORM", value_enum, default_value = "ndjson")]
-    pub output: OutputForm,
-    /// Time between two heartbeats in seconds, 0 for none
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub heartbeat_secs: String,
-    /// Deadline of an orderly stop in seconds [default: 30]
-    #[arg(long, value_name = "N")]
-    pub grace_secs: Option<String>,
+    /// What is written, and how long it may take to end.
+    #[command(flatten)]
+    pub built_in: BuiltInFlags,
     /// Flags of all binaries.
     #[command(flatten)]
     pub common: Common,
@@ -334,22 +359,12 @@ impl Flags for TailFlags {
     }
 
     fn text(&self, flag: &str) -> Option<String> {
-        let own = match (&self.command, flag) {
-            (TailCommand::Daemon(flags), "--line-max") => &flags.line_max,
-            (TailCommand::Daemon(flags), "--heartbeat-secs") => &flags.heartbeat_secs,
-            (TailCommand::Daemon(flags), "--stats-secs") => &flags.stats_secs,
-            (TailCommand::Daemon(flags), "--grace-secs") => &flags.grace_secs,
-            (TailCommand::Run(flags), "--heartbeat-secs") => &Some(flags.heartbeat_secs.clone()),
-            (TailCommand::Run(flags), "--grace-secs") => &flags.grace_secs,
-            (TailCommand::Shell(flags), "--heartbeat-secs") => &Some(flags.heartbeat_secs.clone()),
-            (TailCommand::Shell(flags), "--grace-secs") => &flags.grace_secs,
-            (
-                TailCommand::Daemon(_) | TailCommand::Run(_) | TailCommand::Shell(_) | TailCommand::Schema(_),
-                other,
-            ) => {
-                return self.common().text(other);
-            }
+        let own = match &self.command {
+            TailCommand::Daemon(flags) => flags.text(flag),
+            TailCommand::Run(flags) => flags.built_in.text(flag),
+            TailCommand::Shell(flags) => flags.built_in.text(flag),
+            TailCommand::Schema(_) => None,
         };
-        own.clone()
+        own.or_else(|| self.common().text(flag))
     }
 }

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::client::binary;
 use crate::real::tmux::Tmux;
-use crate::sshd::{ClientKey, OpenSshd, Options, User, processes::wait_until};
+use crate::sshd::{ClientKey, LinePair, OpenSshd, Options, User, processes::wait_until};
 
 /// Nothing a test waits for takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -639,6 +639,96 @@ async fn run_takes_the_place_of_ssh_in_a_script() {
     assert_eq!((&told.stdout[..], told.status.code()), (&b"PASSED ON"[..], Some(0)));
     let told = output(&[], "head -c 20000000 /dev/zero", "").await;
     assert_eq!((told.stdout.len(), told.status.code()), (20_000_000, Some(0)));
+}
+
+#[tokio::test]
+async fn forwards_serial_ports_and_syncs_are_reached_by_call() {
+    let Some(server) = OpenSshd::start_or_skip(with_sftp()) else { return };
+    let Some(line) = LinePair::start_or_skip() else { return };
+    let here = tempfile::tempdir().expect("a temporary directory");
+    fs::write(here.path().join("file"), "synced").unwrap();
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+
+    // To a service of this machine: the server itself, which greets whoever comes.
+    let args = json!({ "session_id": "@c", "local_port": 0, "remote_address": "127.0.0.1",
+        "remote_port": server.addr().port() });
+    let forward = tail
+        .ask(json!({ "op": "call", "id": "f", "tool": "ssh_forward", "args": args, "subscribe": true }))
+        .await;
+    assert_eq!((&forward["ev"], &forward["tool"]), (&json!("result"), &json!("ssh_forward")), "{forward}");
+    let port = forward["data"]["local_port"].as_u64().expect("a port") as u16;
+    let mut through = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut greeting = [0; 4];
+    through.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"SSH-");
+    let told = tail.until(|event| event["ev"] == "push" && event["sub_id"] == forward["sub_id"]).await;
+    let body: Value = serde_json::from_str(told["delta"].as_str().expect("text")).expect("JSON");
+    assert!(body.is_object(), "{body}");
+    let close = json!({ "forward_id": "@f" });
+    tail.op(json!({ "op": "call", "id": "fc", "tool": "ssh_forward_close", "args": close })).await;
+    let closed = tail.until(|event| event["ev"] == "resource_closed").await;
+    let uri = format!("forward://{}/events", forward["data"]["forward_id"].as_str().unwrap());
+    assert_eq!((&closed["uri"], &closed["id"]), (&json!(uri), &json!("f")), "{closed}");
+
+    let args = json!({ "path": line.near() });
+    let serial = tail
+        .ask(json!({ "op": "call", "id": "s", "tool": "serial_open", "args": args, "subscribe": { "debounce_ms": 5 } }))
+        .await;
+    assert_eq!(serial["ev"], "result", "{serial}");
+    line.say(b"boot\xff\n");
+    let told = tail.until(|event| event["ev"] == "push" && event["sub_id"] == serial["sub_id"]).await;
+    assert_eq!((bytes([&told]), &told["stream"]), (b"boot\xff\n".to_vec(), &Value::Null), "{told}");
+    let close = json!({ "serial_id": "@s" });
+    tail.op(json!({ "op": "call", "id": "sc", "tool": "serial_close", "args": close })).await;
+    let closed = tail.until(|event| event["ev"] == "resource_closed").await;
+    assert_eq!(closed["id"], "s", "{closed}");
+
+    let args = json!({ "session_id": "@c", "direction": "upload", "src": here.path().join(""), "dst": "there",
+        "opts": { "archive": true } });
+    let sync = tail
+        .ask(json!({ "op": "call", "id": "r", "tool": "ssh_rsync", "args": args, "subscribe": true }))
+        .await;
+    assert_eq!(sync["ev"], "result", "{sync}");
+    let closed = tail.until(|event| event["ev"] == "resource_closed").await;
+    assert_eq!((&closed["id"], &closed["reason"]), (&json!("r"), &json!("completed")), "{closed}");
+    assert!(data_of(&tail.events, &sync["sub_id"]).next().is_some());
+    assert_eq!(fs::read_to_string(server.home(User::Tester).join("there/file")).unwrap(), "synced");
+    assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_session_stays_until_the_input_ends_if_that_is_asked_for() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = run(&server, &["--no-auto-disconnect", "--heartbeat-secs", "1"], "exit 4");
+    tail.until(|event| event["ev"] == "completed").await;
+    // The interval has passed, and the session is still there.
+    let after = tail.until(|event| event["ev"] == "heartbeat" || event["ev"] == "closed").await;
+    assert_eq!(after["ev"], "heartbeat");
+    let (status, events) = tail.end().await;
+    assert_eq!((status.code(), kinds(&events).last()), (Some(4), Some(&"closed")), "{events:#?}");
+}
+
+#[tokio::test]
+async fn a_drain_that_waits_has_no_deadline() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::spawn(&["daemon", "--on-eof", "wait", "--grace-secs", "1"], &[]);
+    tail.connect(&server).await;
+    tail.op(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "sleep 3; exit 6" })).await;
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    let completed = &events[at(&events, |event| event["ev"] == "completed")];
+    assert_eq!(completed["exit"], 6, "{completed}");
+
+    // The grace an op names is the one that counts.
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.op(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "sleep 600" })).await;
+    tail.op(json!({ "op": "shutdown", "id": "s", "grace_secs": 2 })).await;
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    let completed = &events[at(&events, |event| event["ev"] == "completed")];
+    assert_eq!(completed["cancelled"], true, "{completed}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::command::Exit;
+use super::command::{Exit, signal_number};
 use crate::{port::ssh::PtySize, reason::Reason};
 
 /// One word for how a shell ended: `clean-exit`, `exit-<n>`, `killed`, `terminated`, `broken-pipe`, `signal-<n>`,
@@ -15,8 +15,8 @@ pub fn exit_reason(reason: Reason, exit: Option<&Exit>) -> Option<String> {
             "KILL" => "killed".into(),
             "TERM" => "terminated".into(),
             "PIPE" => "broken-pipe".into(),
-            other => match SIGNALS.iter().find(|(name, _)| *name == other) {
-                Some((_, number)) => format!("signal-{number}"),
+            other => match signal_number(other) {
+                Some(number) => format!("signal-{number}"),
                 None => format!("signal-{other}"),
             },
         }),
@@ -24,20 +24,6 @@ pub fn exit_reason(reason: Reason, exit: Option<&Exit>) -> Option<String> {
         None => None,
     }
 }
-
-/// The numbers Linux gives the signals RFC 4254, 6.10 names.
-const SIGNALS: &[(&str, u8)] = &[
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("ABRT", 6),
-    ("FPE", 8),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("ALRM", 14),
-];
 
 /// One piece of input.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use ssh_mcp_core::{kind::command::Exit, settings::Settings};
+use ssh_mcp_core::{
+    kind::command::{Exit, signal_number},
+    settings::Settings,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,23 +29,6 @@ pub(super) const EXIT_NO_SSH: u8 = 255;
 
 /// Something went wrong in this process: output was lost, or its input could not be read.
 pub(super) const EXIT_FAILED: u8 = 1;
-
-/// Signals by the names SSH has for them, as Linux numbers them.
-const SIGNALS: &[(&str, u8)] = &[
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("ABRT", 6),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-];
 
 /// How the work came to its end.
 enum Over {
@@ -163,9 +149,7 @@ pub(super) fn lane(is_prompt: bool, output: OutputForm) -> Map<String, Value> {
 pub(super) fn exit_code(exit: Option<&Exit>) -> u8 {
     match exit {
         Some(Exit::Status(status)) => u8::try_from(*status).unwrap_or(EXIT_NO_SSH),
-        Some(Exit::Signal(name)) => {
-            SIGNALS.iter().find(|(known, _)| known == name).map_or(EXIT_NO_SSH, |(_, number)| 128 + number)
-        }
+        Some(Exit::Signal(name)) => signal_number(name).map_or(EXIT_NO_SSH, |number| 128 + number),
         None => EXIT_NO_SSH,
     }
 }

@@ -26,7 +26,7 @@ const INPUT: u64 = 1024 * 1024;
 
 /// `ssh-mcp-tail run`.
 pub(super) async fn run(flags: RunFlags, settings: Arc<Settings>) -> u8 {
-    builtin::attend(flags.output, settings, async |daemon| command(&daemon, &flags).await).await
+    builtin::attend(flags.built_in.output, settings, async |daemon| command(&daemon, &flags).await).await
 }
 
 /// Connects, runs the command and disconnects.
@@ -61,7 +61,7 @@ async fn command(daemon: &Arc<Daemon>, flags: &RunFlags) -> u8 {
 fn exec(flags: &RunFlags, input: Option<Vec<u8>>) -> Value {
     let mut op = json!({
         "op": "exec", "id": "run-exec", "sid": "@run-connect", "cmd": flags.command.join(" "), "pty": flags.pty,
-        "release_when_no_subs": true, "subscribe": builtin::lane(false, flags.output),
+        "release_when_no_subs": true, "subscribe": builtin::lane(false, flags.built_in.output),
     });
     if let Some(op) = op.as_object_mut() {
         op.extend(flags.timeout_secs.map(|secs| ("timeout_secs".into(), secs.into())));

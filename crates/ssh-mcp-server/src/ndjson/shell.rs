@@ -38,7 +38,7 @@ enum Over {
 
 /// `ssh-mcp-tail shell`.
 pub(super) async fn shell(flags: ShellFlags, settings: Arc<Settings>) -> u8 {
-    builtin::attend(flags.output, settings, async |daemon| converse(&daemon, &flags).await).await
+    builtin::attend(flags.built_in.output, settings, async |daemon| converse(&daemon, &flags).await).await
 }
 
 /// Connects, opens a shell, passes on what is typed, and disconnects.
@@ -93,7 +93,7 @@ fn open(flags: &ShellFlags) -> Value {
     let (cols, rows) = own.unwrap_or((80, 24));
     json!({
         "op": "shell_open", "id": "shell-open", "sid": "@shell-connect", "cols": flags.cols.unwrap_or(cols),
-        "rows": flags.rows.unwrap_or(rows), "term": flags.term, "subscribe": builtin::lane(true, flags.output),
+        "rows": flags.rows.unwrap_or(rows), "term": flags.term, "subscribe": builtin::lane(true, flags.built_in.output),
     })
 }
 
