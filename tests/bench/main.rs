@@ -25,6 +25,7 @@ mod serial;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
 #[path = "../sshd/mod.rs"]
 mod sshd;
+mod tail;
 
 use std::{
     fs,
@@ -95,6 +96,7 @@ fn main() {
         lanes.iter().filter(|(name, _)| run(name)).for_each(|(_, measure)| measure());
         let lines: [(&str, fn()); 2] = [("serial delay", serial::delay), ("serial flood", serial::flood)];
         lines.iter().filter(|(name, _)| run(name)).for_each(|(_, measure)| measure());
+        tail::measure(&run);
     });
 }
 

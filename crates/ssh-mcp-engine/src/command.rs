@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Dur
 use bytes::Bytes;
 use ssh_mcp_core::{
     flight::Joined,
-    history::{ByteHistory, Origin},
+    history::Origin,
     id::SessionId,
     kind::{
         command::{Exit, Facts, Input, Machine, Outcome, Output, Step, Terminal, natural, stopped},
@@ -128,7 +128,7 @@ impl Engine {
         let command = Arc::new(Command::new(
             spec,
             life,
-            ByteHistory::new(ask.history),
+            self.stream(ask.history),
             Quota::new(self.settings.lanes_per_uri),
             (hold, place),
         ));
@@ -344,12 +344,17 @@ impl Running {
         // Whether the machine has heard of the stop.
         let mut told = false;
         loop {
+            // Once it is to end, no reader is waited for.
+            let instead = if told { None } else { self.room(&mut machine).await };
             let first = if machine.expects_output() { First::Event } else { First::Deadline };
-            let event = tokio::select! {
-                biased;
-                // A stop comes before output too.
-                () = self.command.duty.told.notified(), if !told => Event::Stopped,
-                event = next(&mut ended, &mut reading, machine.poll_timeout(), first) => event,
+            let event = match instead {
+                Some(event) => event,
+                None => tokio::select! {
+                    biased;
+                    // A stop comes before output too.
+                    () = self.command.duty.told.notified(), if !told => Event::Stopped,
+                    event = next(&mut ended, &mut reading, machine.poll_timeout(), first) => event,
+                },
             };
             let news = match event {
                 Event::Stopped => {
@@ -396,6 +401,25 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Waits for the readers that are to be waited for; the answer is what came first instead.
+    async fn room(&self, machine: &mut Machine) -> Option<Event> {
+        let since = self.clock.now();
+        let over = async {
+            match machine.limit() {
+                Some(at) => self.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let instead = tokio::select! {
+            biased;
+            () = self.command.history.room() => None,
+            () = self.command.duty.told.notified() => Some(Event::Stopped),
+            () = over => Some(Event::Deadline),
+        };
+        machine.on_pause(self.clock.now().saturating_sub(since));
+        instead
     }
 
     /// The first command of a session waits a moment for the probe of its login shell.

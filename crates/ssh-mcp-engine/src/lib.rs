@@ -54,6 +54,7 @@ pub use transfer::{
 pub use wait::{Place, Until, WaitItem, WaitOver};
 
 use ssh_mcp_core::{
+    history::ByteHistory,
     id::{CommandId, ForwardId, Id, SessionId, ShellId},
     kind::serial::OpenDevices,
     lifecycle::{Gate, Touched},
@@ -70,6 +71,7 @@ use ssh_mcp_core::{
     reason::Reason,
     registry::{Command, Entry, Forward, Found, Registries, Registry, Session, Shell},
     settings::Settings,
+    sync::{AtomicBool, Ordering},
 };
 use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -110,6 +112,8 @@ pub struct Engine {
     written: Arc<transfer::claims::Taken>,
     /// The serial devices that are open here.
     devices: OpenDevices,
+    /// Whether commands and shells wait for lanes that hold their histories back.
+    waits_for_readers: AtomicBool,
 }
 
 /// An identifier that leads nowhere.
@@ -201,6 +205,7 @@ impl Engine {
             names: ssh_mcp_core::sync::Mutex::new(()),
             written: Arc::default(),
             devices: OpenDevices::default(),
+            waits_for_readers: AtomicBool::new(false),
             settings,
         });
         timers::start(&engine);
@@ -220,6 +225,22 @@ impl Engine {
     /// Everything that lives or is retained.
     pub fn registries(&self) -> &Registries {
         &self.registries
+    }
+
+    /// From now on commands and shells wait for the slowest lane that holds their history back, for as long as it takes:
+    /// for a process whose one connection has nothing else to do, as a channel that is not read holds up all others.
+    pub fn wait_for_readers(&self) {
+        // Relaxed: whoever starts something afterwards was told so by other means.
+        self.waits_for_readers.store(true, Ordering::Relaxed);
+    }
+
+    /// An empty history for the output of a command or a shell.
+    pub(crate) fn stream(&self, limit: usize) -> ByteHistory {
+        let history = ByteHistory::new(limit);
+        match self.waits_for_readers.load(Ordering::Relaxed) {
+            true => history.waiting_for_readers(),
+            false => history,
+        }
     }
 
     /// A fresh identifier.

@@ -4,7 +4,6 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ssh_mcp_core::{
-    history::ByteHistory,
     id::SessionId,
     kind::{
         command::Exit,
@@ -203,7 +202,7 @@ impl Engine {
             spec,
             ask.pty.size,
             life,
-            ByteHistory::new(ask.history),
+            self.stream(ask.history),
             transcript::recording(transcript.as_ref(), ask.transcript),
             Quota::new(self.settings.lanes_per_uri),
             (hold, place),
@@ -490,17 +489,36 @@ impl Running {
         };
         let mut reading = Reading::new(clock, events);
         let reason = loop {
+            // Once it is to end, no reader is waited for.
+            let instead = match told {
+                Some(_) => None,
+                None => {
+                    let since = clock.now();
+                    let instead = tokio::select! {
+                        biased;
+                        () = shell.history.room() => None,
+                        () = shell.duty.told.notified() => Some(Event::Stopped),
+                    };
+                    if let Some((_, tail)) = &mut exited {
+                        tail.on_pause(clock.now().saturating_sub(since));
+                    }
+                    instead
+                }
+            };
             let (deadline, first) = match (&exited, told) {
                 (Some((_, tail)), _) if tail.is_expecting() => (Some(tail.until()), First::Event),
                 (Some((_, tail)), _) => (Some(tail.until()), First::Deadline),
                 (None, Some(told)) => (Some(told.at + told.patience), First::Deadline),
                 (None, None) => (None, First::Deadline),
             };
-            let event = tokio::select! {
-                biased;
-                // A stop comes before output, so that a flood cannot hold it up.
-                () = shell.duty.told.notified(), if told.is_none() => Event::Stopped,
-                event = reading.next(deadline, first) => event.map_or(Event::Deadline, Event::Channel),
+            let event = match instead {
+                Some(event) => event,
+                None => tokio::select! {
+                    biased;
+                    // A stop comes before output, so that a flood cannot hold it up.
+                    () = shell.duty.told.notified(), if told.is_none() => Event::Stopped,
+                    event = reading.next(deadline, first) => event.map_or(Event::Deadline, Event::Channel),
+                },
             };
             match event {
                 // Asked to end before anything was started, so nothing is.

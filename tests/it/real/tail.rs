@@ -3,7 +3,7 @@
 mod schema;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -731,31 +731,133 @@ async fn a_drain_that_waits_has_no_deadline() {
     assert_eq!(completed["cancelled"], true, "{completed}");
 }
 
-#[tokio::test]
-async fn run_says_what_raw_output_lacks() {
+/// The process that wrote its number into a file of the tester's home, once it has done so.
+fn written_pid(server: &OpenSshd) -> u32 {
+    let (file, mut pid) = (server.home(User::Tester).join("pid"), None);
+    let is_there = wait_until(LIMIT, || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        pid = text.ends_with('\n').then(|| text.trim().parse().expect("a number"));
+        pid.is_some()
+    });
+    assert!(is_there, "nothing has started");
+    fs::remove_file(file).expect("it is there");
+    pid.unwrap_or_default()
+}
+
+/// Waits until a process of the far side cannot write any more.
+fn wait_until_held(server: &OpenSshd, pid: u32) {
+    let mut before = None;
+    let is_held = wait_until(LIMIT, || {
+        let host = server.host_pid(pid).expect("it was held up before it was through");
+        let io = fs::read_to_string(format!("/proc/{host}/io")).unwrap_or_default();
+        let written = io.lines().find(|line| line.starts_with("wchar")).map(str::to_owned);
+        written.is_some() && std::mem::replace(&mut before, written.clone()) == written
+    });
+    assert!(is_held, "nothing holds it up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_output_waits_for_who_reads_it() {
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
-    let (host, key) = (server.addr().to_string(), key(&server));
+    // More than the way there holds.
+    let expected: String = (1..=10_000_000).map(|number| format!("{number}\n")).collect();
+    let raw = ["--output", "raw"];
+    let command = run(&server, &raw, "echo $$ > pid; exec seq 10000000");
+    let mut terminal = shell(&server, &raw);
+    tokio::task::block_in_place(|| wait_until_held(&server, written_pid(&server)));
+    terminal.write(b"stty -onlcr; echo $$ > pid; exec seq 10000000\n").await;
+    tokio::task::block_in_place(|| wait_until_held(&server, written_pid(&server)));
+    for (mut tail, is_shell) in [(command, false), (terminal, true)] {
+        let mut came = Vec::new();
+        let read = tokio::time::timeout(LIMIT, tail.output.read_to_end(&mut came)).await;
+        read.expect("it ends").expect("bytes");
+        assert!(came.ends_with(expected.as_bytes()), "{} bytes of {}", came.len(), expected.len());
+        assert!(is_shell || came.len() == expected.len(), "{} bytes", came.len());
+        assert_eq!(tail.end().await.0.code(), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_limit_does_not_wait_for_who_reads() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = run(&server, &["--output", "raw", "--timeout-secs", "3"], "echo $$ > pid; exec yes");
+    tokio::task::block_in_place(|| {
+        let pid = written_pid(&server);
+        wait_until_held(&server, pid);
+        assert!(wait_until(LIMIT, || server.host_pid(pid).is_none()), "it is held up for good");
+    });
+    let mut came = Vec::new();
+    let read = tokio::time::timeout(LIMIT, tail.output.read_to_end(&mut came)).await;
+    read.expect("it ends").expect("bytes");
+    assert!(came.starts_with(b"y\ny\n"));
+    assert_eq!(tail.end().await.0.code(), Some(124));
+}
+
+/// What stands in the fences of the recipes, with the name of the user that is there.
+fn recipes(fence: &str) -> Vec<String> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/daemon.md")).unwrap();
+    let (_, recipes) = page.split_once("## Recipes").expect("they are there");
+    let fence = format!("```{fence}\n");
+    let texts = recipes.split(&fence).skip(1).map(|block| block.split("```").next().unwrap_or_default());
+    texts.map(|text| text.replace("deploy", User::Tester.name())).collect()
+}
+
+/// A line of the output of a recipe.
+async fn line(output: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    let read = tokio::time::timeout(LIMIT, output.read_line(&mut line)).await;
+    assert!(read.expect("it goes on").expect("a line") > 0, "it has ended");
+    line
+}
+
+#[tokio::test]
+async fn the_recipes_of_the_documentation_work() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
     let home = tempfile::tempdir().expect("a temporary directory");
-    let mut program = Command::new(binary("ssh-mcp-tail"));
-    program.args(["run", "--host", &host, "--user", "tester", "--key", &key, "--output", "raw", "--"]);
-    program.arg("head -c 50000000 /dev/zero; echo over > over");
-    program.env("HOME", home.path()).env("RUST_LOG", "error");
-    program.envs([("SSH_COMMAND_MAX_BUFFER_SIZE", "64k"), ("SSH_BP_BLOCK_TIMEOUT_MS", "100")]);
-    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = program.spawn().expect("ssh-mcp-tail starts");
-    // Nobody reads before the far side is through.
-    let over = server.home(User::Tester).join("over");
-    let is_over = tokio::task::spawn_blocking(move || wait_until(LIMIT, || over.exists()));
-    assert!(is_over.await.expect("no panic"), "the command is held up");
-    let told =
-        tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("it ends").expect("a child");
-    assert_eq!(told.status.code(), Some(1), "what is not whole is no success");
-    let said = String::from_utf8(told.stderr).unwrap();
-    let missing: usize = said
-        .lines()
-        .map(|line| line.split(' ').nth(1).and_then(|number| number.parse::<usize>().ok()).expect(line))
-        .sum();
-    assert_eq!(told.stdout.len() + missing, 50_000_000, "{said}");
+    fs::create_dir(home.path().join(".ssh")).unwrap();
+    let config =
+        format!("Host web1\nHostName 127.0.0.1\nPort {}\nIdentityFile {}\n", server.port(), key(&server));
+    fs::write(home.path().join(".ssh/config"), config).unwrap();
+    fs::write(home.path().join("ops.ndjson"), recipes("json").concat()).unwrap();
+    fs::write(server.home(User::Tester).join("app.log"), "INFO all is well\nERROR it is not\n").unwrap();
+    let programs = binary("ssh-mcp-tail").parent().expect("a folder").to_owned();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let start = |recipe: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", recipe]).current_dir(home.path()).env_clear().env("PATH", &path);
+        shell.env("HOME", home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut shell = shell.process_group(0).spawn().expect("bash starts");
+        let output = BufReader::new(shell.stdout.take().expect("stdout is piped"));
+        (shell, output)
+    };
+    let blocks = recipes("sh");
+    let [watch, list, talk] = blocks.as_slice() else { panic!("three recipes: {blocks:#?}") };
+
+    let (mut shell, mut output) = start(watch);
+    assert_eq!(line(&mut output).await, "ERROR it is not\n");
+    let group = format!("-{}", shell.id().expect("it runs"));
+    let killed = std::process::Command::new("kill").args(["-TERM", "--", &group]).status();
+    assert!(killed.expect("kill starts").success());
+    _ = shell.wait().await;
+
+    let (_shell, mut output) = start(list);
+    let mut failed = String::new();
+    let read = tokio::time::timeout(LIMIT, output.read_to_string(&mut failed)).await;
+    read.expect("it ends").expect("text");
+    let failed: Vec<Value> = failed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let mut ids: Vec<_> = failed.iter().map(|event| event["id"].as_str().expect("an id")).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["build", "test"], "{failed:#?}");
+    let audit = fs::read_to_string(home.path().join("audit.ndjson")).unwrap();
+    assert!(audit.starts_with("{\"ev\":\"ack\"") && audit.contains("{\"ev\":\"closed\""), "{audit}");
+
+    let (mut shell, mut output) = start(talk);
+    let load = line(&mut output).await;
+    assert!(load.contains('/') && load.ends_with("\\n\"\n"), "{load}");
+    assert_eq!(line(&mut output).await, "0\n");
+    assert!(line(&mut output).await.starts_with('"'));
+    let status = tokio::time::timeout(LIMIT, shell.wait()).await.expect("it ends").expect("a child");
+    assert!(status.success());
 }
 
 /// `ssh-mcp-tail shell` on the server.

@@ -14,7 +14,7 @@ use super::{
     segment::{Origin, Segment, View, offset},
 };
 use crate::{
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicU64, Mutex, Notify, Ordering},
     watch::{Watch, Watchers},
 };
 
@@ -23,6 +23,10 @@ use crate::{
 pub struct ByteHistory {
     held: Mutex<Held>,
     watchers: Arc<Watchers>,
+    /// Whether who appends waits for the readers behind floors.
+    waits: bool,
+    /// Rung when one of them has gone on.
+    moved: Arc<Notify>,
 }
 
 /// The oldest part of a history from a position on, of one moment.
@@ -61,13 +65,17 @@ pub struct Tail {
 ///
 /// Dropping it lets them go.
 #[derive(Debug)]
-pub struct Floor(AtomicU64);
+pub struct Floor {
+    at: AtomicU64,
+    moved: Arc<Notify>,
+}
 
 impl Floor {
     /// Keeps what lies behind `at` from now on.
     pub fn move_to(&self, at: u64) {
         // Pairs with the appender's look: bytes below it are dropped only when their reader has had them.
-        self.0.store(at, Ordering::Release);
+        self.at.store(at, Ordering::Release);
+        self.moved.notify_one();
     }
 
     /// Keeps nothing.
@@ -98,6 +106,12 @@ impl ByteHistory {
         Self::with_segments(limit, SEGMENT)
     }
 
+    /// The same, but who appends is to wait for [`room`](Self::room).
+    #[must_use]
+    pub fn waiting_for_readers(self) -> Self {
+        Self { waits: true, ..self }
+    }
+
     pub(super) fn with_segments(limit: usize, segment: usize) -> Self {
         let held = Held {
             full: VecDeque::new(),
@@ -111,7 +125,7 @@ impl ByteHistory {
             segment,
             floors: Vec::new(),
         };
-        Self { held: Mutex::new(held), watchers: Watchers::new() }
+        Self { held: Mutex::new(held), watchers: Watchers::new(), waits: false, moved: Arc::default() }
     }
 
     /// Records a chunk and wakes the waiters; an empty one is nothing. Bytes that come after the end was recorded, from
@@ -197,10 +211,24 @@ impl ByteHistory {
     /// A floor under what lies behind `at`, or behind `base` if that is further.
     pub fn hold_from(&self, at: u64) -> Arc<Floor> {
         let mut held = self.held.lock();
-        let floor = Arc::new(Floor(AtomicU64::new(at.max(held.base))));
+        let at = AtomicU64::new(at.max(held.base));
+        let floor = Arc::new(Floor { at, moved: Arc::clone(&self.moved) });
         held.floors.retain(|floor| floor.strong_count() > 0);
         held.floors.push(Arc::downgrade(&floor));
         floor
+    }
+
+    /// Ends once no reader behind a floor lacks more than half of what the history holds; at once if
+    /// [readers are not waited for](Self::waiting_for_readers). One waiter: who appends.
+    pub async fn room(&self) {
+        while self.waits && self.is_crowded() {
+            self.moved.notified().await;
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        let held = self.held.lock();
+        held.unread() > held.limit / 2
     }
 
     /// How many bytes are held while nobody is waited for.
@@ -327,10 +355,14 @@ impl Held {
 
     /// How many of the newest bytes stay: the limit, and up to as many again for readers behind it.
     fn allowed(&self) -> usize {
+        self.unread().clamp(self.limit, self.limit.saturating_mul(2))
+    }
+
+    /// How many bytes the slowest reader behind a floor has not had.
+    fn unread(&self) -> usize {
         let floors = self.floors.iter().filter_map(Weak::upgrade);
-        let lowest = floors.map(|floor| floor.0.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
-        let wanted = usize::try_from(self.end().saturating_sub(lowest)).unwrap_or(usize::MAX);
-        wanted.clamp(self.limit, self.limit.saturating_mul(2))
+        let lowest = floors.map(|floor| floor.at.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        usize::try_from(self.end().saturating_sub(lowest)).unwrap_or(usize::MAX)
     }
 
     fn trim(&mut self, newest: usize) {

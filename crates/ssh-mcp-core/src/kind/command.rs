@@ -335,6 +335,23 @@ impl Machine {
         }
     }
 
+    /// The moment its run time is over, while it runs.
+    pub fn limit(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Running => self.limit,
+            Phase::Exited { .. } | Phase::Ending { .. } | Phase::Dying(_) | Phase::Draining | Phase::Over => {
+                None
+            }
+        }
+    }
+
+    /// Nobody has looked at the channel for so long.
+    pub fn on_pause(&mut self, lasted: Duration) {
+        if let Phase::Exited { tail, .. } | Phase::Dying(Dying { tail, .. }) = &mut self.phase {
+            tail.on_pause(lasted);
+        }
+    }
+
     /// Whether output may come that was printed before the exit; it goes before a deadline that has passed.
     pub fn expects_output(&self) -> bool {
         match &self.phase {

@@ -40,6 +40,11 @@ impl Tail {
         }
     }
 
+    /// Nobody has looked for so long: what came meanwhile is not late.
+    pub fn on_pause(&mut self, lasted: Duration) {
+        self.until = (self.until + lasted).min(self.latest);
+    }
+
     /// When it is over, unless more comes.
     pub fn until(&self) -> Duration {
         self.until
@@ -90,6 +95,16 @@ mod tests {
         check(&[(400, 100), (450, 4095), (480, 8191)], 500);
         check(&[(400, 32 << 10)], 2400);
         check(&[(400, 32 << 10), (1600, 8 << 10), (1700, 4095)], 3600);
+    }
+
+    #[test]
+    fn a_pause_of_the_reader_is_no_pause_of_the_server() {
+        let mut tail = Tail::begin(ms(0));
+        tail.on_pause(ms(60_000));
+        assert_eq!(tail.until(), ms(60_500));
+        let mut stopped = tail.stopped(ms(100));
+        stopped.on_pause(ms(60_000));
+        assert_eq!(stopped.until(), ms(5_100));
     }
 
     #[test]

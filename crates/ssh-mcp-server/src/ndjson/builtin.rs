@@ -7,6 +7,7 @@ use ssh_mcp_core::{
     kind::command::{Exit, signal_number},
     settings::Settings,
 };
+use tokio::{io::AsyncWrite, net::unix::pipe};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,6 +31,9 @@ pub(super) const EXIT_NO_SSH: u8 = 255;
 /// Something went wrong in this process: output was lost, or its input could not be read.
 pub(super) const EXIT_FAILED: u8 = 1;
 
+/// Bytes of output that are held for a reader that is waited for; what does not fit stays with the far side.
+const HELD: usize = 2 << 20;
+
 /// How the work came to its end.
 enum Over {
     /// By itself, or not at all: with this code.
@@ -52,13 +56,22 @@ pub(super) async fn attend<W: Future<Output = u8>>(
         (OutputForm::Ndjson, false) => Form::Lines,
     };
     let outbox = Outbox::new(form);
-    let daemon = match Daemon::start(assemble(Arc::clone(&settings)), Arc::clone(&outbox)).await {
+    let settings = match form {
+        Form::Raw => Arc::new(Settings { command_history: HELD, shell_history: HELD, ..(*settings).clone() }),
+        Form::Lines | Form::Pretty => settings,
+    };
+    let shared = assemble(Arc::clone(&settings));
+    if form == Form::Raw {
+        // Of a loss nothing could tell between these bytes.
+        shared.engine().wait_for_readers();
+    }
+    let daemon = match Daemon::start(shared, Arc::clone(&outbox)).await {
         Ok(daemon) => daemon,
         Err(_) => return EXIT_FAILED,
     };
     let writer = {
         let outbox = Arc::clone(&outbox);
-        daemon.tasks.spawn(async move { outbox.write(tokio::io::stdout(), tokio::io::stderr()).await })
+        daemon.tasks.spawn(async move { outbox.write(standard_output(), tokio::io::stderr()).await })
     };
     let done = CancellationToken::new();
     let beats = {
@@ -79,10 +92,20 @@ pub(super) async fn attend<W: Future<Output = u8>>(
     match (ended, over) {
         (Err(signal), _) => signal.exit_code(),
         (Ok(Ended::Late), _) => EXIT_LEFT,
-        (Ok(Ended::Clean), Over::Code(_)) if form == Form::Raw && daemon.lanes.gaps() > 0 => EXIT_FAILED,
+        (Ok(Ended::Clean), Over::Code(0)) if form == Form::Raw && daemon.lanes.gaps() > 0 => EXIT_FAILED,
         (Ok(Ended::Clean), Over::Code(code)) => code,
         (Ok(Ended::Clean), Over::Signal(signal)) => signal.exit_code(),
         (Ok(Ended::Clean), Over::Unheard) => 0,
+    }
+}
+
+/// Standard output. A pipe is written to without a thread for that, through a description of its own, for others may hold the
+/// one that was given and want it to block.
+fn standard_output() -> Box<dyn AsyncWrite + Send + Unpin> {
+    match pipe::OpenOptions::new().open_sender("/proc/self/fd/1") {
+        Ok(pipe) => Box::new(pipe),
+        // No pipe, or a system without that folder.
+        Err(_) => Box::new(tokio::io::stdout()),
     }
 }
 

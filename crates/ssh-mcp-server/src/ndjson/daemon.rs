@@ -499,7 +499,7 @@ impl Daemon {
                     }
                     let (piece, rest) = left.split_at(size);
                     left = rest;
-                    let (delta, delta_b64) = written(piece, Encoding::Auto);
+                    let (delta, delta_b64) = written(piece.to_vec(), Encoding::Auto);
                     let cursor = end - left.len() as u64;
                     let more = if left.is_empty() { plain.more } else { Some(true) };
                     let gap_bytes = gap_bytes.take();

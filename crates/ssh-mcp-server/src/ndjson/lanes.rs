@@ -175,6 +175,7 @@ impl Lanes {
         let Some(known) = known else { return Ok(()) };
         match delivery {
             Delivery::Updated => self.read(id, &known).await,
+            Delivery::Piece(piece) if self.outbox.form() == Form::Raw => self.pour(piece).await,
             Delivery::Piece(piece) => self.say(&known, |cutter| cutter.piece(piece)).await,
             Delivery::End { cursor, gap, dropped, .. } => {
                 self.say(&known, |cutter| cutter.end(*cursor, *gap, *dropped)).await
@@ -194,6 +195,30 @@ impl Lanes {
         }
     }
 
+    /// Says the bytes of a message as they are. None are missing while their producer waits for them; one that was asked to
+    /// end does not.
+    async fn pour(&self, piece: &Piece) -> Result<(), Unheard> {
+        if piece.gap > 0 {
+            self.gaps.fetch_add(1, Ordering::Relaxed);
+            let said = format!(
+                "ssh-mcp-tail: {} bytes are missing here, for they were not read in time\n",
+                piece.gap
+            );
+            self.outbox.send_bytes(Stream::Errors, said.as_bytes()).await?;
+        }
+        let mut left = piece.bytes.as_slice();
+        for (origin, length) in &piece.runs {
+            let (run, rest) = left.split_at((*length).min(left.len()));
+            left = rest;
+            let stream = match origin {
+                Origin::Stdout => Stream::Output,
+                Origin::Stderr => Stream::Errors,
+            };
+            self.outbox.send_bytes(stream, run).await?;
+        }
+        Ok(())
+    }
+
     /// Says what a cutter makes of a message.
     async fn say(
         &self,
@@ -203,8 +228,8 @@ impl Lanes {
         let cuts = {
             let mut known = known.lock();
             known.said.cutter.whole = match known.encoding {
-                Encoding::Auto if self.outbox.form() != Form::Raw => Whole::Characters,
-                Encoding::Auto | Encoding::Base64 => Whole::Bytes,
+                Encoding::Auto => Whole::Characters,
+                Encoding::Base64 => Whole::Bytes,
             };
             cut(&mut known.said.cutter)
         };
@@ -213,26 +238,12 @@ impl Lanes {
                 // Relaxed: a number that is shown.
                 self.gaps.fetch_add(1, Ordering::Relaxed);
             }
-            if self.outbox.form() == Form::Raw {
-                if cut.gap > 0 {
-                    let said = format!(
-                        "ssh-mcp-tail: {} bytes are missing here, for they were not read in time\n",
-                        cut.gap
-                    );
-                    self.outbox.send_bytes(Stream::Errors, said.as_bytes()).await?;
-                }
-                let stream = if cut.origin == Origin::Stderr { Stream::Errors } else { Stream::Output };
-                if !cut.bytes.is_empty() {
-                    self.outbox.send_bytes(stream, &cut.bytes).await?;
-                }
-                continue;
-            }
             if self.as_shell.load(Ordering::Acquire) && !cut.bytes.is_empty() {
                 if cut.gap > 0 {
                     let lost = known.lock().lagged(0, cut.gap);
                     self.outbox.send(&lost).await?;
                 }
-                let (bytes, bytes_b64) = written(&cut.bytes, Encoding::Auto);
+                let (bytes, bytes_b64) = written(cut.bytes, Encoding::Auto);
                 let shid = known.lock().source.resource().id.as_hyphenated().to_string();
                 let shown = ShellOutput { shid, bytes: bytes.unwrap_or_default(), bytes_b64 };
                 self.outbox.send(&Event::ShellOutput(shown)).await?;
@@ -339,7 +350,7 @@ impl Known {
             return self.lagged(cut.dropped, cut.gap);
         }
         let gap_bytes = (cut.gap > 0).then_some(cut.gap);
-        let (delta, delta_b64) = written(&cut.bytes, self.encoding);
+        let (delta, delta_b64) = written(cut.bytes, self.encoding);
         let stream = self.said.of_command.then_some(match cut.origin {
             Origin::Stdout => "stdout",
             Origin::Stderr => "stderr",
@@ -368,13 +379,16 @@ impl Known {
 }
 
 /// Bytes as text, and in base64 where the text is not all.
-pub(super) fn written(bytes: &[u8], encoding: Encoding) -> (Option<String>, Option<String>) {
-    match (encoding, std::str::from_utf8(bytes)) {
-        (Encoding::Auto, Ok(text)) => (Some(text.to_owned()), None),
-        (Encoding::Auto, Err(_)) => {
-            (Some(String::from_utf8_lossy(bytes).into_owned()), Some(STANDARD.encode(bytes)))
-        }
-        (Encoding::Base64, _) => (None, Some(STANDARD.encode(bytes))),
+pub(super) fn written(bytes: Vec<u8>, encoding: Encoding) -> (Option<String>, Option<String>) {
+    match encoding {
+        Encoding::Auto => match String::from_utf8(bytes) {
+            Ok(text) => (Some(text), None),
+            Err(not_text) => {
+                let bytes = not_text.as_bytes();
+                (Some(String::from_utf8_lossy(bytes).into_owned()), Some(STANDARD.encode(bytes)))
+            }
+        },
+        Encoding::Base64 => (None, Some(STANDARD.encode(bytes))),
     }
 }
 

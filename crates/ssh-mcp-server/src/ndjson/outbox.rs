@@ -89,6 +89,15 @@ struct Batch {
     places: Vec<OwnedSemaphorePermit>,
 }
 
+/// What there was to take.
+enum Taken {
+    Some,
+    /// Nothing now.
+    Nothing,
+    /// Nothing, and it is closed.
+    End,
+}
+
 impl Outbox {
     pub(super) fn new(form: Form) -> Arc<Self> {
         Arc::new(Self {
@@ -218,12 +227,16 @@ impl Outbox {
         mut output: impl AsyncWrite + Unpin,
         mut errors: impl AsyncWrite + Unpin,
     ) {
+        let mut batch = Batch::default();
         loop {
-            let Some(batch) = self.take() else { return };
-            let Some(batch) = batch else {
-                self.news.notified().await;
-                continue;
-            };
+            match self.take(&mut batch) {
+                Taken::Some => {}
+                Taken::Nothing => {
+                    self.news.notified().await;
+                    continue;
+                }
+                Taken::End => return,
+            }
             let written: io::Result<()> = async {
                 if !batch.errors.is_empty() {
                     errors.write_all(&batch.errors).await?;
@@ -237,6 +250,7 @@ impl Outbox {
             }
             .await;
             self.room.add_permits(batch.room);
+            batch.clear();
             if written.is_err() {
                 self.unheard.cancel();
                 return self.waiting.lock().replies.clear();
@@ -244,45 +258,49 @@ impl Outbox {
         }
     }
 
-    /// What is to be written next: none once it is closed and empty, nothing while nothing waits.
-    fn take(&self) -> Option<Option<Batch>> {
+    /// Takes what is to be written next into an empty batch.
+    fn take(&self, batch: &mut Batch) -> Taken {
         let mut waiting = self.waiting.lock();
-        let mut batch = Batch::default();
         for (chunk, place) in std::mem::take(&mut waiting.replies) {
-            batch.add(chunk);
+            batch.add(&chunk);
             batch.places.extend(place);
         }
         for slot in &mut waiting.beats {
             if let Some(chunk) = slot.take() {
-                batch.add(chunk);
+                batch.add(&chunk);
             }
         }
         while batch.output.len() + batch.errors.len() < BATCH
             && let Some(chunk) = waiting.events.pop_front()
         {
             batch.room += chunk.room();
-            batch.add(chunk);
+            batch.add(&chunk);
         }
         let is_empty = batch.output.is_empty() && batch.errors.is_empty() && batch.room == 0;
         match is_empty && batch.places.is_empty() {
-            false => Some(Some(batch)),
-            true if waiting.closed => None,
-            true => Some(None),
+            false => Taken::Some,
+            true if waiting.closed => Taken::End,
+            true => Taken::Nothing,
         }
     }
 }
 
 impl Batch {
-    fn add(&mut self, chunk: Chunk) {
-        let to = match chunk.stream {
-            Stream::Output => &mut self.output,
-            Stream::Errors => &mut self.errors,
-        };
-        if to.is_empty() {
-            *to = chunk.bytes;
-        } else {
-            to.extend_from_slice(&chunk.bytes);
+    fn add(&mut self, chunk: &Chunk) {
+        match chunk.stream {
+            Stream::Output => self.output.extend_from_slice(&chunk.bytes),
+            Stream::Errors => self.errors.extend_from_slice(&chunk.bytes),
         }
+    }
+
+    /// Gives the places back and keeps the memory for the next one, unless a single line made it large.
+    fn clear(&mut self) {
+        self.output.clear();
+        self.output.shrink_to(2 * BATCH);
+        self.errors.clear();
+        self.errors.shrink_to(2 * BATCH);
+        self.room = 0;
+        self.places.clear();
     }
 }
 

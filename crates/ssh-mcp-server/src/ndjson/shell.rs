@@ -120,11 +120,17 @@ async fn type_on(daemon: &Arc<Daemon>, shid: &str) {
     send(END_OF_FILE).await;
 }
 
-/// Ends once a shell has said nothing for a while.
+/// Ends once a shell has said nothing for a while, and everything before that was written.
 async fn idle(daemon: &Arc<Daemon>, shell: Resource) {
     let Ok(source) = daemon.engine().source(&Owner::local(), shell) else { return };
     let mut watch = source.history().watch();
-    while tokio::time::timeout(IDLE, watch.changed()).await.is_ok() {}
+    loop {
+        // What waits for its reader holds up what comes behind it.
+        daemon.engine().lanes_caught_up(&Owner::local()).await;
+        if tokio::time::timeout(IDLE, watch.changed()).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The terminal on standard input passes on every key, until this is dropped.
