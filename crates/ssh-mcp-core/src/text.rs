@@ -7,6 +7,114 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
+/// Appends bytes as a string of JSON (RFC 8259, section 7); what is not UTF-8 becomes U+FFFD, as in [`lossy`].
+///
+/// There may be gigabytes of them: blocks that stand for themselves are copied, the others go through a table.
+pub fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let mut left = bytes;
+    while !left.is_empty() {
+        let (blocks, _) = left.as_chunks::<BLOCK>();
+        let plain = BLOCK * blocks.iter().take_while(|block| is_plain(block)).count();
+        let (run, rest) = left.split_at(plain);
+        out.extend_from_slice(run);
+        left = push_block(out, rest);
+    }
+    out.push(b'"');
+}
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 16;
+
+/// Whether bytes stand for themselves in a string of JSON: no control characters, quotation marks or backslashes, and nothing
+/// but ASCII.
+fn is_plain(block: &[u8; BLOCK]) -> bool {
+    const LOW: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = LOW << 7;
+    let below = |word: u64, limit: u64| word.wrapping_sub(LOW * limit) & !word & HIGH;
+    let is = |word: u64, byte: u8| below(word ^ (LOW * u64::from(byte)), 1);
+    let (words, _) = block.as_chunks::<8>();
+    let special = words.iter().map(|word| {
+        let word = u64::from_le_bytes(*word);
+        below(word, 0x20) | is(word, b'"') | is(word, b'\\') | word & HIGH
+    });
+    special.fold(0, |all, one| all | one) == 0
+}
+
+/// Writes the next block byte by byte, and what belongs to its last character; the answer is what is left.
+fn push_block<'a>(out: &mut Vec<u8>, bytes: &'a [u8]) -> &'a [u8] {
+    let mut said = [0; 6 * BLOCK + 8];
+    let (mut used, mut at) = (0, 0);
+    while at < BLOCK
+        && let Some(byte) = bytes.get(at)
+        && let Some(place) = said.get_mut(used..).and_then(<[u8]>::first_chunk_mut::<8>)
+    {
+        let one = SAID.get(usize::from(*byte)).copied().unwrap_or_default();
+        let [.., length] = one;
+        *place = one;
+        used += usize::from(length);
+        at += 1;
+        if length > 0 {
+            continue;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (follow, is_whole) = continuation(*byte, rest);
+        let character = bytes.get(at - 1..at + follow).filter(|_| is_whole);
+        let character = character.unwrap_or("\u{fffd}".as_bytes());
+        place.iter_mut().zip(character).for_each(|(place, byte)| *place = *byte);
+        used += character.len();
+        at += follow;
+    }
+    out.extend_from_slice(said.get(..used).unwrap_or_default());
+    bytes.get(at..).unwrap_or_default()
+}
+
+/// What each byte is in a string of JSON, and in the last place how long that is; 0 where it depends on what follows.
+#[expect(clippy::indexing_slicing, reason = "a mistake would not compile")]
+static SAID: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut number = 0;
+    while number < table.len() {
+        let byte = number as u8;
+        table[number] = match byte {
+            b'"' | b'\\' => [b'\\', byte, 0, 0, 0, 0, 0, 2],
+            b'\n' => [b'\\', b'n', 0, 0, 0, 0, 0, 2],
+            b'\r' => [b'\\', b'r', 0, 0, 0, 0, 0, 2],
+            b'\t' => [b'\\', b't', 0, 0, 0, 0, 0, 2],
+            0..0x20 => {
+                let low = byte & 0xf;
+                let low = if low < 10 { b'0' + low } else { b'a' + low - 10 };
+                [b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), low, 0, 6]
+            }
+            0x20..0x80 => [byte, 0, 0, 0, 0, 0, 0, 1],
+            // No character begins with these: U+FFFD.
+            0x80..0xc2 | 0xf5.. => [0xef, 0xbf, 0xbd, 0, 0, 0, 0, 3],
+            0xc2..0xf5 => [0; 8],
+        };
+        number += 1;
+    }
+    table
+};
+
+/// How many of the bytes behind `first` belong to the character it begins, and whether that is whole; where it is not, they
+/// and `first` are one U+FFFD (Unicode 16.0, table 3-7 and section 3.9, "maximal subpart").
+fn continuation(first: u8, rest: &[u8]) -> (usize, bool) {
+    let (count, second) = match first {
+        0xc2..=0xdf => (1, 0x80..=0xbf),
+        0xe0 => (2, 0xa0..=0xbf),
+        0xed => (2, 0x80..=0x9f),
+        0xe1..=0xef => (2, 0x80..=0xbf),
+        0xf0 => (3, 0x90..=0xbf),
+        0xf1..=0xf3 => (3, 0x80..=0xbf),
+        0xf4 => (3, 0x80..=0x8f),
+        _ => return (0, false),
+    };
+    let fits =
+        |(at, byte): (usize, &u8)| if at == 0 { second.contains(byte) } else { (0x80..=0xbf).contains(byte) };
+    let follow = rest.iter().take(count).enumerate().take_while(|next| fits(*next)).count();
+    (follow, follow == count)
+}
+
 /// How many bytes at the end are the beginning of a character that is not complete yet, at most 3.
 pub fn incomplete_suffix(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
@@ -209,6 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn strings_of_json_are_escaped_and_lossy() {
+        let table: [(&[u8], &str); 5] = [
+            (b"", "\"\""),
+            (b"plain text of more than a word", "\"plain text of more than a word\""),
+            (b"say \"a\\b\"\r\n\t\x00\x1f\x7f", "\"say \\\"a\\\\b\\\"\\r\\n\\t\\u0000\\u001f\x7f\""),
+            ("ä€😀 12345678\n".as_bytes(), "\"ä€😀 12345678\\n\""),
+            (b"a\xff\xc3b\xe2\x82", "\"a\u{fffd}\u{fffd}b\u{fffd}\""),
+        ];
+        for (bytes, json) in table {
+            let mut out = Vec::new();
+            push_json_string(&mut out, bytes);
+            assert_eq!(String::from_utf8_lossy(&out), json);
+        }
+    }
+
+    #[test]
     fn nearest_by_edits_then_by_alphabet() {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(nearest("ab", ["zz", "ac", "aa", "ab"], 3), ["ab", "aa", "ac"]);
@@ -224,6 +348,15 @@ mod tests {
             prop_assert!(std::str::from_utf8(&window[..whole]).is_ok());
             let rest = &bytes[cut..];
             prop_assert!(std::str::from_utf8(&rest[orphaned_prefix(rest)..]).is_ok());
+        }
+
+        #[test]
+        fn strings_of_json_are_lossy_as_everything_else(
+            bytes in proptest::collection::vec(proptest::sample::select(&b"a\x80\x9f\xa0\xbf\xc2\xdf\xe0\xe1\xed\xef\xf0\xf3\xf4\xf5\xff"[..]), 0..24)
+        ) {
+            let mut out = Vec::new();
+            push_json_string(&mut out, &bytes);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", lossy(&bytes)));
         }
 
         #[test]

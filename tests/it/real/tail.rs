@@ -2,7 +2,9 @@
 
 mod schema;
 
+use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -234,41 +236,74 @@ async fn bad_lines_are_told_and_the_good_ones_run() {
     assert_eq!(stats["rejected_ops_by_code"]["INVALID_OP"], 3, "{stats}");
 }
 
+/// One of many commands, as far as it has been told.
+#[derive(Default)]
+struct Told {
+    sub_id: String,
+    bytes: Vec<u8>,
+    has_ended: bool,
+}
+
 #[tokio::test]
-async fn many_short_commands_are_all_answered_and_end_after_their_output() {
-    const MANY: usize = 400;
+async fn ten_thousand_commands_are_all_told_in_order_and_leave_no_memory_behind() {
+    const MANY: usize = 10_000;
+    const WARM: usize = 1_000;
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
-    let mut tail = Tail::daemon(&[]);
+    // What has ended is forgotten after a second, not after an hour.
+    let mut tail = Tail::daemon(&[("SSH_COMMAND_CLEANUP_TTL", "1"), ("RUST_LOG", "error")]);
     tail.connect(&server).await;
     let mut input = tail.input.take().expect("the input is open");
-    let mut ops = String::new();
-    for number in 0..MANY {
-        let op = json!({ "op": "exec", "id": format!("e{number}"), "sid": "@c", "cmd": format!("echo {number}"),
-            "subscribe": true });
-        ops.push_str(&format!("{op}\n"));
-    }
-    let (written, (status, events)) =
-        tokio::join!(async move { input.write_all(ops.as_bytes()).await }, tail.end());
-    written.expect("it reads");
-    assert_eq!(status.code(), Some(0));
-    for number in 0..MANY {
-        let id = json!(format!("e{number}"));
-        let of_op: Vec<_> = events.iter().filter(|event| event["id"] == id).collect();
-        assert_eq!(
-            of_op.iter().map(|event| &event["ev"]).collect::<Vec<_>>(),
-            ["started", "completed"],
-            "{of_op:?}"
-        );
-        let started = of_op[0];
-        assert_eq!(bytes(data_of(&events, &started["sub_id"])), format!("{number}\n").into_bytes());
-        let last = events.iter().rposition(|event| event["sub_id"] == started["sub_id"]).unwrap();
-        let completed = at(&events, |event| event["ev"] == "completed" && event["id"] == id);
-        assert!(last < completed, "{number}");
-        assert!(
-            at(&events, |event| event["id"] == id)
-                < at(&events, |event| { event["ev"] == "push" && event["sub_id"] == started["sub_id"] })
-        );
-    }
+    let writing = async move {
+        for number in 0..MANY {
+            let op = json!({ "op": "exec", "id": format!("e{number}"), "sid": "@c",
+                "cmd": format!("echo {number}"), "subscribe": true });
+            input.write_all(format!("{op}\n").as_bytes()).await.expect("it reads");
+        }
+        input
+    };
+    let reading = async {
+        let mut commands = HashMap::<String, Told>::new();
+        let mut ids = HashMap::<String, String>::new();
+        let (mut ended, mut warm) = (0, 0);
+        while ended < MANY {
+            let event = tail.next().await.expect("it goes on");
+            // They were looked at; what is kept is what was found.
+            tail.events.clear();
+            let id = event["id"].as_str().unwrap_or_default().to_owned();
+            match event["ev"].as_str().unwrap_or_default() {
+                "started" => {
+                    let sub_id = event["sub_id"].as_str().expect("a lane").to_owned();
+                    ids.insert(sub_id.clone(), id.clone());
+                    let twice = commands.insert(id, Told { sub_id, ..Told::default() });
+                    assert!(twice.is_none(), "{event}");
+                }
+                "push" | "snapshot" => {
+                    let of = &ids[event["sub_id"].as_str().expect("a lane")];
+                    let told = commands.get_mut(of).expect("its reply came first");
+                    assert!(!told.has_ended, "{event}");
+                    told.bytes.extend(bytes(std::iter::once(&event)));
+                }
+                "completed" => {
+                    let told = commands.get_mut(&id).expect("its reply came first");
+                    assert_eq!(String::from_utf8_lossy(&told.bytes), format!("{}\n", &id[1..]));
+                    assert!(!std::mem::replace(&mut told.has_ended, true), "{event}");
+                    assert_eq!(event["exit"], 0, "{event}");
+                    ids.remove(&told.sub_id);
+                    ended += 1;
+                    if ended == WARM {
+                        warm = tail.memory();
+                    }
+                }
+                "heartbeat" | "daemon_stats" => {}
+                other => panic!("{other}: {event}"),
+            }
+        }
+        (warm, tail.memory())
+    };
+    let (input, (warm, last)) = tokio::join!(writing, reading);
+    drop(input);
+    assert!(last <= warm + 2 * 1024, "{warm} KiB after {WARM}, {last} KiB after {MANY}");
+    assert_eq!(tail.end().await.0.code(), Some(0));
 }
 
 #[tokio::test]
@@ -564,6 +599,37 @@ async fn lanes_and_reads_of_what_is_there() {
         .await;
     assert!(closed["sub_id"].is_string(), "{closed}");
     assert_eq!(tail.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_lane_whose_lease_is_over_says_so_whatever_it_is_on() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let mut tail = Tail::daemon(&[]);
+    tail.connect(&server).await;
+    tail.ask(json!({ "op": "exec", "id": "e", "sid": "@c", "cmd": "sleep 600" })).await;
+    let forward = json!({ "op": "call", "id": "f", "tool": "ssh_forward",
+        "args": { "session_id": "@c", "local_port": 0, "remote_address": "127.0.0.1", "remote_port": server.addr().port() } });
+    let forward = tail.ask(forward).await;
+    let id = forward["data"]["forward_id"].as_str().unwrap_or_else(|| panic!("{forward}"));
+    let events = format!("forward://{id}/events");
+    // Bytes, a state and a log.
+    for uri in ["command://@e/output", "session://@c/health", &events] {
+        let opened = tail
+            .ask(json!({ "op": "subscribe", "id": uri, "uri": uri, "lifetime": "lease", "ttl_secs": 1 }))
+            .await;
+        assert_eq!(opened["ev"], "ack", "{opened}");
+        let closed = tail.until(|event| event["ev"] == "sub_closed").await;
+        assert_eq!((&closed["sub_id"], &closed["uri"]), (&opened["sub_id"], &opened["uri"]));
+        assert_eq!(closed["reason"], "lifetime_lease_expired", "{closed}");
+    }
+    // One that is closed by an op has said all in the reply.
+    let opened = tail.ask(json!({ "op": "subscribe", "id": "s", "uri": events })).await;
+    let left = tail.ask(json!({ "op": "unsubscribe", "id": "u", "sub_id": opened["sub_id"] })).await;
+    assert_eq!(left["ev"], "ack", "{left}");
+    tail.op(json!({ "op": "shutdown", "id": "x", "mode": "now" })).await;
+    let (status, events) = tail.end().await;
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(kinds(&events).iter().filter(|kind| **kind == "sub_closed").count(), 3, "{events:#?}");
 }
 
 #[tokio::test]
@@ -902,6 +968,55 @@ async fn a_shell_whose_input_ends_is_told_so_and_closed_if_it_stays() {
         assert!(shown(&events).contains("one\r\n"), "{events:#?}");
         assert!(kinds(&events).ends_with(&["resource_closed", "closed"]), "{events:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_shell_that_dies_or_is_cut_off_leaves_with_the_code_of_that() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    // The parent of a login shell is the server's process for the connection.
+    for (input, code, reason) in
+        [("kill -KILL $$\n", 137, "completed"), ("kill -KILL $PPID\n", 255, "connection_lost")]
+    {
+        let mut tail = shell(&server, &[]);
+        tail.write(input.as_bytes()).await;
+        while tail.next().await.is_some() {}
+        let (status, events) = tail.end().await;
+        assert_eq!(status.code(), Some(code), "{input} {events:#?}");
+        let closed = &events[at(&events, |event| event["ev"] == "resource_closed")];
+        assert_eq!(closed["reason"], reason, "{closed}");
+        assert!(kinds(&events).ends_with(&["resource_closed", "closed"]), "{events:#?}");
+    }
+}
+
+#[tokio::test]
+async fn run_takes_a_password_from_a_variable_or_a_file_and_says_it_nowhere() {
+    let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("password");
+    fs::write(&file, format!("{}\n", server.password())).unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let (host, file) = (server.addr().to_string(), file.to_str().expect("a path of ours").to_owned());
+    for way in [["--password-env", "HOST_PASSWORD"], ["--password-file", &file]] {
+        let args = [&["run", "--host", &host, "--user", "tester"], &way[..], &["--", "echo in"]].concat();
+        let (status, events) = Tail::spawn(&args, &[("HOST_PASSWORD", server.password())]).end().await;
+        assert_eq!(status.code(), Some(0), "{events:#?}");
+        assert!(!format!("{events:?}").contains(server.password()));
+    }
+}
+
+#[tokio::test]
+async fn events_for_eyes_are_the_same_events() {
+    let mut tail = Tail::daemon(&[("SSH_NDJSON_PRETTY", "1")]);
+    tail.op(json!({ "op": "stats", "id": "s" })).await;
+    drop(tail.input.take());
+    let mut text = String::new();
+    let read = tokio::time::timeout(LIMIT, tail.output.read_to_string(&mut text)).await;
+    read.expect("it ends").expect("text");
+    assert!(text.starts_with("{\n  \"ev\": \"daemon_stats\",\n"), "{text}");
+    let events: Vec<Value> =
+        serde_json::Deserializer::from_str(&text).into_iter().map(|event| event.expect(&text)).collect();
+    assert_eq!(kinds(&events), ["daemon_stats"]);
+    events.iter().for_each(schema::check);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use loom::{future::block_on, thread};
 
-use super::{ByteHistory, Keep, LogHistory, Mark, Origin, View, Window};
+use super::{ByteHistory, Floor, Keep, LogHistory, Mark, Origin, View, Window};
 use crate::watch::Heeds;
 
 fn letters(limit: usize) -> Arc<ByteHistory> {
@@ -210,6 +210,40 @@ fn a_waiter_is_woken_while_others_come_and_go() {
         waiter.join().unwrap();
         leaver.join().unwrap();
     });
+}
+
+/// lifecycle 6.9: of who appends, while its slowest reader goes on, lifts its floor or leaves.
+#[test]
+fn who_appends_never_sleeps_with_room_unseen() {
+    let ways: [fn(Arc<Floor>) -> Option<Arc<Floor>>; 3] = [
+        |floor| {
+            floor.move_to(1);
+            Some(floor)
+        },
+        |floor| {
+            floor.lift();
+            Some(floor)
+        },
+        |floor| {
+            drop(floor);
+            None
+        },
+    ];
+    for go_on in ways {
+        loom::model(move || {
+            let history = Arc::new(ByteHistory::with_segments(4, 2).waiting_for_readers());
+            let floor = history.hold_from(0);
+            append(&history, 0..3);
+            let reader = thread::spawn(move || go_on(floor));
+            // Deadlock would be the failure.
+            block_on(history.room());
+            append(&history, 3..5);
+            let window = history.read(1, 8);
+            assert_is_consistent(&window, 1);
+            assert_eq!((window.gap, window.next), (0, 5));
+            reader.join().unwrap();
+        });
+    }
 }
 
 /// lifecycle 6.10

@@ -84,6 +84,12 @@ impl Floor {
     }
 }
 
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.moved.notify_one();
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     /// Full segments, oldest first; the first may begin before `base`.

@@ -27,7 +27,7 @@ use ssh_mcp_core::{
     port::{EndWords, Outlet},
     quota::{Place, Quota},
     reason::Reason,
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, OnceCell},
     target_names,
     uri::Resource,
 };
@@ -68,6 +68,7 @@ pub struct LaneEntry {
     hold: Mutex<Option<Hold>>,
     /// Rung when the last word of a closed lane has been said.
     said: Notify,
+    closed: OnceCell<Reason>,
 }
 
 /// What a live lane takes up.
@@ -280,6 +281,7 @@ impl Engine {
             peer: Arc::clone(peer),
             hold: Mutex::new(Some(Hold { _observer: observer, _of_resource: of_resource, _of_all: of_all })),
             said: Notify::new(),
+            closed: OnceCell::new(),
         });
         // Publish, then confirm: who ends the peer takes its members, and who came too late undoes itself.
         self.lanes.by_id.lock().insert(entry.id, Arc::clone(&entry));
@@ -373,6 +375,8 @@ impl Engine {
     pub(crate) fn close_lane(&self, entry: &Arc<LaneEntry>, reason: Reason) -> Closing {
         let closing = entry.lane.close(self.clock.now(), reason);
         if closing == Closing::Won {
+            // Only the winner gets here.
+            _ = entry.closed.set(reason);
             self.lanes.by_id.lock().remove(&entry.id);
             entry.peer.lanes.leave(&entry.id);
             self.lanes.totals(&entry.owner).add(&entry.lane.report().stats);
@@ -401,6 +405,12 @@ impl Engine {
     /// Ends once every lane on a resource that has ended has been told so, or is closed.
     pub async fn lanes_told(&self, resource: Resource) {
         self.heard(|| !self.is_owed(resource)).await;
+    }
+
+    /// Ends once a lane is closed, with why.
+    pub async fn lane_closed(&self, entry: &LaneEntry) -> Reason {
+        self.heard(|| entry.closed.get().is_some()).await;
+        entry.closed.get().copied().unwrap_or(Reason::ManualClose)
     }
 
     /// Ends once each of the owner's lanes has delivered what there was when this was called; those that are paused stay

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use ssh_mcp_core::{
     code::Code,
@@ -20,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    event::{Ack, Called, Event, Failed, OpId, Snapshot, Started, Warn},
+    event::{Ack, Called, Event, Failed, OpId, Snapshot, Started, Text, Warn},
     follow::Followed,
     lanes::{Encoding, Lanes, Opening, resource_of, written},
     op::{Act, Op},
@@ -280,8 +281,10 @@ impl Daemon {
     }
 
     fn may_speak(&self, lane: Opened) -> Vec<Warn> {
-        if let Ok(id) = lane.sub_id.parse() {
-            self.lanes.learn(id, lane.encoding);
+        if let Ok(id) = lane.sub_id.parse()
+            && let Some(known) = self.lanes.learn(id, lane.encoding)
+        {
+            self.tasks.spawn(Arc::clone(&self.lanes).watch(known));
         }
         lane.warnings
     }
@@ -484,10 +487,11 @@ impl Daemon {
         let mut pieces = Vec::new();
         match bytes {
             None => {
-                pieces.push(Snapshot { delta: text, gap_bytes, ..plain });
+                let delta = text.map(|text| Text(text.into()));
+                pieces.push(Snapshot { delta, gap_bytes, ..plain });
             }
             Some(bytes) if bytes.is_empty() => {
-                pieces.push(Snapshot { delta: Some(String::new()), gap_bytes, ..plain });
+                pieces.push(Snapshot { delta: Some(Text::default()), gap_bytes, ..plain });
             }
             Some(bytes) => {
                 let mut left = bytes.as_slice();
@@ -499,7 +503,7 @@ impl Daemon {
                     }
                     let (piece, rest) = left.split_at(size);
                     left = rest;
-                    let (delta, delta_b64) = written(piece.to_vec(), Encoding::Auto);
+                    let (delta, delta_b64) = written(Bytes::copy_from_slice(piece), Encoding::Auto);
                     let cursor = end - left.len() as u64;
                     let more = if left.is_empty() { plain.more } else { Some(true) };
                     let gap_bytes = gap_bytes.take();

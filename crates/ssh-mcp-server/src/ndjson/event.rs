@@ -2,9 +2,12 @@
 //!
 //! A field that has no value is left out, `completed.exit` alone is null after death by a signal. Secrets have no field.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value};
+use ssh_mcp_core::text;
 
 /// What `heartbeat` and `daemon_stats` call the form of these lines.
 pub(super) const PROTOCOL: &str = "ssh-mcp-ndjson/1";
@@ -17,6 +20,28 @@ pub(super) enum OpId {
     Text(String),
     /// An integer.
     Number(#[schemars(with = "i64")] Number),
+}
+
+/// Bytes that are said as text.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Text(#[schemars(with = "String")] pub(super) Bytes);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text::lossy(&self.0))
+    }
+}
+
+/// Bytes that are said in base64 (RFC 4648, section 4).
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Base64(#[schemars(with = "String")] pub(super) Bytes);
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
 }
 
 /// A struct whose fields behind `maybe` are left out where they have no value.
@@ -71,6 +96,41 @@ pub(super) enum Event {
     Heartbeat(Heartbeat),
     /// What the daemon holds and has done.
     DaemonStats(Box<DaemonStats>),
+}
+
+impl Event {
+    /// The line that says it. The data of a lane stands last and is written here, not by way of strings of its own, for there
+    /// may be a lot of it.
+    pub(super) fn line(mut self) -> Vec<u8> {
+        let data = if let Self::Push(Push { delta, delta_b64, .. })
+        | Self::Snapshot(Snapshot { delta, delta_b64, .. }) = &mut self
+        {
+            (delta.take(), delta_b64.take())
+        } else {
+            (None, None)
+        };
+        let size = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+        let (text, exact) = (data.0.as_ref().map(|text| &text.0), data.1.as_ref().map(|exact| &exact.0));
+        let mut line = Vec::with_capacity(512 + size(text) * 9 / 8 + size(exact) * 3 / 2);
+        // Texts, numbers and values of JSON cannot fail to be written into memory.
+        _ = serde_json::to_writer(&mut line, &self);
+        // More fields follow.
+        line.pop();
+        if let Some(bytes) = text {
+            line.extend_from_slice(b",\"delta\":");
+            text::push_json_string(&mut line, bytes);
+        }
+        if let Some(bytes) = exact {
+            line.extend_from_slice(b",\"delta_b64\":\"");
+            let begin = line.len();
+            line.resize(begin + bytes.len().div_ceil(3) * 4, b'=');
+            // There is room for all of it.
+            _ = STANDARD.encode_slice(bytes, line.get_mut(begin..).unwrap_or_default());
+            line.push(b'"');
+        }
+        line.extend_from_slice(b"}\n");
+        line
+    }
 }
 
 event! {
@@ -168,9 +228,9 @@ event! {
         ts: String,
         ; maybe
         /// The data as text; what is no UTF-8 is U+FFFD, and then `delta_b64` has the bytes.
-        delta: String,
+        delta: Text,
         /// The bytes.
-        delta_b64: String,
+        delta_b64: Base64,
         /// Of a command: stdout or stderr.
         stream: &'static str,
         replay: bool,
@@ -184,9 +244,9 @@ event! {
     ShellOutput {
         shid: String,
         /// As text; what is no UTF-8 is U+FFFD, and then `bytes_b64` has the bytes.
-        bytes: String,
+        bytes: Text,
         ; maybe
-        bytes_b64: String,
+        bytes_b64: Base64,
     }
 }
 
@@ -199,8 +259,8 @@ event! {
         sub_id: String,
         uri: String,
         seq_local: u64,
-        delta: String,
-        delta_b64: String,
+        delta: Text,
+        delta_b64: Base64,
         stream: &'static str,
         gap_bytes: u64,
         /// More of the same follows, or is held.
@@ -354,5 +414,29 @@ event! {
         subs_by_policy: Map<String, Value>,
         ; maybe
         id: OpId,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_line_says_what_any_other_writer_would_say(bytes in proptest::collection::vec(any::<u8>(), 0..100), parts in 0..4) {
+            let bytes = Bytes::from(bytes);
+            let delta = (parts & 1 == 1).then(|| Text(bytes.clone()));
+            let delta_b64 = (parts & 2 == 2).then(|| Base64(bytes.clone()));
+            let push = Push { uri: "command://x".to_owned(), delta, delta_b64, replay: Some(true), ..Push::default() };
+            let event = Event::Push(push);
+            let line = String::from_utf8(event.clone().line()).unwrap();
+            let is_one = line.starts_with("{\"ev\":\"push\",") && line.ends_with("}\n");
+            prop_assert!(is_one, "{}", line);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let said: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(said, serde_json::to_value(&event).unwrap());
+        }
     }
 }

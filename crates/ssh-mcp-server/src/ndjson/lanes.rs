@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use ssh_mcp_core::{
@@ -19,11 +19,11 @@ use ssh_mcp_core::{
     text,
     uri::Resource,
 };
-use ssh_mcp_engine::{Engine, Source};
+use ssh_mcp_engine::{Engine, LaneEntry, Source};
 use tokio::sync::Notify;
 
 use super::{
-    event::{Event, Lagged, Push, ShellOutput, Snapshot, SubClosed},
+    event::{Base64, Event, Lagged, Push, ShellOutput, Snapshot, SubClosed, Text},
     now,
     outbox::{Form, Outbox, Stream, Unheard},
     pipe::Pipe,
@@ -102,9 +102,9 @@ impl Lanes {
     }
 
     /// A lane has been named in a reply: it may speak.
-    pub(super) fn learn(&self, id: SubId, encoding: Encoding) {
+    pub(super) fn learn(&self, id: SubId, encoding: Encoding) -> Option<Arc<LaneEntry>> {
         // One that has closed already has nothing to say.
-        let Some(lane) = self.engine.lane(&Owner::local(), id) else { return };
+        let lane = self.engine.lane(&Owner::local(), id)?;
         let source = lane.source().clone();
         let known = Known {
             said: Said {
@@ -128,6 +128,23 @@ impl Lanes {
         lanes.insert(id, Arc::new(Mutex::new(known)));
         drop(lanes);
         self.opened.notify_waiters();
+        Some(lane)
+    }
+
+    /// Says that a lane without bytes is closed, if what it is on lives on; one with bytes says so itself.
+    pub(super) async fn watch(self: Arc<Self>, lane: Arc<LaneEntry>) {
+        if matches!(lane.source().history(), History::Bytes(_)) {
+            return;
+        }
+        let reason = self.engine.lane_closed(&lane).await;
+        let Some(known) = self.known.lock().remove(&lane.id) else { return };
+        let is_left = known.lock().is_left;
+        if !is_left && !lane.source().history().mark().ended {
+            let (sub_id, uri) = (lane.id.to_string(), lane.resource.to_string());
+            let closed = SubClosed { sub_id, uri, reason: reason.as_str().to_owned() };
+            // Nobody hears, and that is found out elsewhere.
+            _ = self.outbox.send(&Event::SubClosed(closed)).await;
+        }
     }
 
     /// An op is about to close a lane.
@@ -243,7 +260,7 @@ impl Lanes {
                     let lost = known.lock().lagged(0, cut.gap);
                     self.outbox.send(&lost).await?;
                 }
-                let (bytes, bytes_b64) = written(cut.bytes, Encoding::Auto);
+                let (bytes, bytes_b64) = written(cut.bytes.into(), Encoding::Auto);
                 let shid = known.lock().source.resource().id.as_hyphenated().to_string();
                 let shown = ShellOutput { shid, bytes: bytes.unwrap_or_default(), bytes_b64 };
                 self.outbox.send(&Event::ShellOutput(shown)).await?;
@@ -283,7 +300,7 @@ impl Lanes {
                 let push = {
                     let mut known = known.lock();
                     let gap_bytes = gap.take();
-                    Push { delta: Some(delta), gap_bytes, ..known.push(cursor, &self.engine) }
+                    Push { delta: Some(Text(delta.into())), gap_bytes, ..known.push(cursor, &self.engine) }
                 };
                 self.outbox.send(&Event::Push(push)).await?;
             }
@@ -350,7 +367,7 @@ impl Known {
             return self.lagged(cut.dropped, cut.gap);
         }
         let gap_bytes = (cut.gap > 0).then_some(cut.gap);
-        let (delta, delta_b64) = written(cut.bytes, self.encoding);
+        let (delta, delta_b64) = written(cut.bytes.into(), self.encoding);
         let stream = self.said.of_command.then_some(match cut.origin {
             Origin::Stdout => "stdout",
             Origin::Stderr => "stderr",
@@ -379,16 +396,11 @@ impl Known {
 }
 
 /// Bytes as text, and in base64 where the text is not all.
-pub(super) fn written(bytes: Vec<u8>, encoding: Encoding) -> (Option<String>, Option<String>) {
-    match encoding {
-        Encoding::Auto => match String::from_utf8(bytes) {
-            Ok(text) => (Some(text), None),
-            Err(not_text) => {
-                let bytes = not_text.as_bytes();
-                (Some(String::from_utf8_lossy(bytes).into_owned()), Some(STANDARD.encode(bytes)))
-            }
-        },
-        Encoding::Base64 => (None, Some(STANDARD.encode(bytes))),
+pub(super) fn written(bytes: Bytes, encoding: Encoding) -> (Option<Text>, Option<Base64>) {
+    match (encoding, std::str::from_utf8(&bytes)) {
+        (Encoding::Auto, Ok(_)) => (Some(Text(bytes)), None),
+        (Encoding::Auto, Err(_)) => (Some(Text(bytes.clone())), Some(Base64(bytes))),
+        (Encoding::Base64, _) => (None, Some(Base64(bytes))),
     }
 }
 

@@ -171,14 +171,15 @@ impl Outbox {
     }
 
     fn chunk(&self, event: &Event) -> Chunk {
-        let written = |bytes: Result<Vec<u8>, serde_json::Error>| {
-            let mut bytes = bytes.unwrap_or_default();
-            bytes.push(b'\n');
-            Chunk { stream: Stream::Output, bytes }
-        };
+        let line = |bytes| Chunk { stream: Stream::Output, bytes };
         match self.form {
-            Form::Lines => written(serde_json::to_vec(event)),
-            Form::Pretty => written(serde_json::to_vec_pretty(event)),
+            Form::Lines => line(event.clone().line()),
+            Form::Pretty => {
+                // As in a line, nothing fails.
+                let mut lines = serde_json::to_vec_pretty(event).unwrap_or_default();
+                lines.push(b'\n');
+                line(lines)
+            }
             Form::Raw => {
                 let said = if let Event::Err(failed) = event {
                     format!("ssh-mcp-tail: {}: {}\n", failed.code, failed.reason)
