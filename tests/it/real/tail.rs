@@ -249,13 +249,13 @@ async fn ten_thousand_commands_are_all_told_in_order_and_leave_no_memory_behind(
     const MANY: usize = 10_000;
     const WARM: usize = 1_000;
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
-    // What has ended is forgotten after a second, not after an hour.
-    let mut tail = Tail::daemon(&[("SSH_COMMAND_CLEANUP_TTL", "1"), ("RUST_LOG", "error")]);
-    tail.connect(&server).await;
+    // What has ended is forgotten at once, not after an hour.
+    let mut tail = Tail::daemon(&[("SSH_COMMAND_CLEANUP_TTL", "0"), ("RUST_LOG", "error")]);
+    let session = tail.connect(&server).await;
     let mut input = tail.input.take().expect("the input is open");
     let writing = async move {
         for number in 0..MANY {
-            let op = json!({ "op": "exec", "id": format!("e{number}"), "sid": "@c",
+            let op = json!({ "op": "exec", "id": format!("e{number}"), "sid": session,
                 "cmd": format!("echo {number}"), "subscribe": true });
             input.write_all(format!("{op}\n").as_bytes()).await.expect("it reads");
         }

@@ -96,6 +96,8 @@ struct Held {
     full: VecDeque<Arc<Segment>>,
     /// The one that grows.
     last: Segment,
+    /// The memory of one that was dropped, for the next: a stream at its limit needs no other.
+    spare: Vec<u8>,
     base: u64,
     seq: u64,
     ended: bool,
@@ -122,6 +124,7 @@ impl ByteHistory {
         let held = Held {
             full: VecDeque::new(),
             last: Segment::new(0, 0),
+            spare: Vec::new(),
             base: 0,
             seq: 0,
             ended: false,
@@ -149,6 +152,7 @@ impl ByteHistory {
         {
             let mut held = self.held.lock();
             held.ended = true;
+            held.spare = Vec::new();
             held.last.shrink();
         }
         self.watchers.wake_all();
@@ -266,7 +270,9 @@ impl ByteHistory {
     pub(super) fn footprint(&self) -> usize {
         let held = self.held.lock();
         let full: usize = held.full.iter().map(|segment| segment.footprint()).sum();
-        full + held.last.footprint() + held.full.capacity() * size_of::<Arc<Segment>>()
+        full + held.last.footprint()
+            + held.spare.capacity()
+            + held.full.capacity() * size_of::<Arc<Segment>>()
     }
 }
 
@@ -353,7 +359,7 @@ impl Held {
 
     /// The growing segment is full: from here on it is shared. A stream that has filled one will fill more.
     fn seal(&mut self) {
-        let next = Segment::new(self.last.end(), self.segment);
+        let next = Segment::reusing(self.last.end(), self.segment, std::mem::take(&mut self.spare));
         let mut full = std::mem::replace(&mut self.last, next);
         full.shrink();
         self.full.push_back(Arc::new(full));
@@ -374,7 +380,9 @@ impl Held {
     fn trim(&mut self, newest: usize) {
         self.base = self.base.max(self.end().saturating_sub(offset(newest)));
         while self.full.front().is_some_and(|oldest| oldest.end() <= self.base) {
-            self.full.pop_front();
+            // One that is being read goes with its reader.
+            self.spare =
+                self.full.pop_front().and_then(Arc::into_inner).map_or(Vec::new(), Segment::into_memory);
         }
     }
 
@@ -385,6 +393,7 @@ impl Held {
             Some(_) => {}
             None => self.last = self.last.suffix(self.base),
         }
+        self.spare = Vec::new();
         self.last.shrink();
         self.full.shrink_to_fit();
     }

@@ -55,6 +55,18 @@ impl Segment {
         Self { start, bytes: Vec::with_capacity(capacity), origins: Origins::Uniform(Origin::Stdout) }
     }
 
+    /// An empty one in the memory of another.
+    pub(super) fn reusing(start: u64, capacity: usize, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.reserve_exact(capacity);
+        Self { start, bytes, origins: Origins::Uniform(Origin::Stdout) }
+    }
+
+    /// Its memory.
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }

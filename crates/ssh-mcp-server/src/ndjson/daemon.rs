@@ -263,6 +263,8 @@ impl Daemon {
             Ok(done) => {
                 self.order.named(&made, &done.made);
                 made.settle(done.made);
+                // Once the reply is written the op is over for a drain.
+                done.follow.iter().for_each(|resource| self.followed.announce(*resource));
                 self.outbox.reply(&done.reply, place);
                 done.more.iter().for_each(|event| self.outbox.reply(event, None));
                 let lane_warnings = done.lane.into_iter().flat_map(|lane| self.may_speak(lane));

@@ -61,9 +61,19 @@ impl Followed {
         }
     }
 
+    /// What is to be followed once the op that made it is answered: from here on a drain knows of it.
+    pub(super) fn announce(&self, resource: Resource) {
+        self.live.lock().entry(resource).or_default();
+    }
+
     /// What is followed.
     pub(super) fn all(&self) -> Vec<Resource> {
         self.live.lock().keys().copied().collect()
+    }
+
+    fn forget(&self, resource: Resource) {
+        self.live.lock().remove(&resource);
+        self.told.notify_waiters();
     }
 
     /// Ends when nothing `is_meant` is left.
@@ -92,7 +102,9 @@ pub(super) fn is_work(resource: Resource) -> bool {
 impl Daemon {
     /// Tells of the end of a resource, once.
     pub(super) fn follow(self: &Arc<Self>, resource: Resource, id: Option<OpId>) {
-        let Ok(source) = self.engine().source(&Owner::local(), resource) else { return };
+        let Ok(source) = self.engine().source(&Owner::local(), resource) else {
+            return self.followed.forget(resource);
+        };
         let session = self.session(resource).map(Resource::from);
         {
             let mut live = self.followed.live.lock();
@@ -105,8 +117,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         self.tasks.spawn(async move {
             daemon.attend(resource, &source).await;
-            daemon.followed.live.lock().remove(&resource);
-            daemon.followed.told.notify_waiters();
+            daemon.followed.forget(resource);
         });
     }
 

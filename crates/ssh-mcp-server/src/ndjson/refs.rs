@@ -1,7 +1,7 @@
 //! References: `@e1` in an op stands for what the op with the id `e1` has made (`docs/daemon.md`, "References").
 //!
-//! The newest op with an id counts. So many of the newest are remembered that a list of ops can refer far back, and so few
-//! that a daemon can run for months.
+//! The newest op with an id counts. Those that were named lately are remembered and so many of the newest that a list of ops can
+//! refer far back, and so few that a daemon can run for months.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,13 +9,17 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use ssh_mcp_core::{code::Code, sync::OnceCell, uri};
-use tokio_util::sync::CancellationToken;
+use ssh_mcp_core::{
+    code::Code,
+    sync::{AtomicBool, Ordering},
+    uri,
+};
+use tokio::sync::SetOnce;
 
 use super::event::{Failed, OpId};
 
 /// Ops that can be referred to.
-const MOST: usize = 4096;
+const MOST: usize = 1024;
 
 /// What an identifier names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,8 +69,9 @@ pub(super) struct Made {
     pub(super) serial: u64,
     /// The session it works on, if that was named.
     pub(super) session: Option<Name>,
-    outcome: OnceCell<Vec<(Kind, String)>>,
-    answered: CancellationToken,
+    outcome: SetOnce<Vec<(Kind, String)>>,
+    /// Whether it was referred to since this was asked last.
+    is_named: AtomicBool,
 }
 
 impl Made {
@@ -74,7 +79,6 @@ impl Made {
     pub(super) fn settle(&self, made: Vec<(Kind, String)>) {
         // The first answer stands.
         _ = self.outcome.set(made);
-        self.answered.cancel();
     }
 
     /// What it made of a kind, if it has answered.
@@ -110,8 +114,11 @@ impl Refs {
         }
         while self.order.len() > MOST {
             let Some((id, serial)) = self.order.pop_front() else { break };
-            if self.by_id.get(&id).is_some_and(|made| made.serial == serial) {
-                self.by_id.remove(&id);
+            let Some(oldest) = self.by_id.get(&id).filter(|made| made.serial == serial) else { continue };
+            // Relaxed: all this happens under one lock. What is in use stays, a session above all.
+            match oldest.is_named.swap(false, Ordering::Relaxed) {
+                true => self.order.push_back((id, serial)),
+                false => _ = self.by_id.remove(&id),
             }
         }
         made
@@ -120,7 +127,10 @@ impl Refs {
     /// What a text in the place of an identifier names; none if it refers to no op.
     pub(super) fn name(&self, text: &str) -> Option<Name> {
         match text.strip_prefix('@') {
-            Some(id) => self.by_id.get(id).map(|made| Name::Of(Arc::clone(made))),
+            Some(id) => self.by_id.get(id).map(|made| {
+                made.is_named.store(true, Ordering::Relaxed);
+                Name::Of(Arc::clone(made))
+            }),
             None => Some(Name::Id(text.to_ascii_lowercase())),
         }
     }
@@ -218,8 +228,8 @@ pub(super) async fn resolve(
             Some(Name::Of(made)) => made,
             None => return Err(unresolved(text, "no op has that id")),
         };
-        made.answered.cancelled().await;
-        match (made.known(*kind), made.outcome.get().is_none_or(Vec::is_empty)) {
+        let outcome = made.outcome.wait().await;
+        match (made.known(*kind), outcome.is_empty()) {
             (Some(id), _) => _ = resolved.insert((*kind, text.clone()), id.to_owned()),
             (None, true) => return Err(unresolved(text, "that op failed or has made nothing")),
             (None, false) => {
@@ -298,12 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten() {
+    fn the_oldest_that_nobody_names_are_forgotten() {
         let mut refs = Refs::default();
-        for number in 0..2 * MOST as u64 {
+        for number in 0..3 * MOST as u64 {
             refs.note(Some(&OpId::Number(number.into())), None);
+            assert!(refs.name("@1").is_some() || number == 0);
         }
-        assert!(refs.name("@0").is_none() && refs.name(&format!("@{}", 2 * MOST - 1)).is_some());
+        assert!(refs.name("@0").is_none() && refs.name(&format!("@{}", 3 * MOST - 1)).is_some());
         assert_eq!(refs.by_id.len(), MOST);
     }
 }
