@@ -24,7 +24,7 @@ pub(super) enum OpId {
 
 /// Bytes that are said as text.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, inline)]
 pub(super) struct Text(#[schemars(with = "String")] pub(super) Bytes);
 
 impl Serialize for Text {
@@ -35,7 +35,7 @@ impl Serialize for Text {
 
 /// Bytes that are said in base64 (RFC 4648, section 4).
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, inline)]
 pub(super) struct Base64(#[schemars(with = "String")] pub(super) Bytes);
 
 impl Serialize for Base64 {
@@ -246,6 +246,7 @@ event! {
         /// As text; what is no UTF-8 is U+FFFD, and then `bytes_b64` has the bytes.
         bytes: Text,
         ; maybe
+        /// The bytes.
         bytes_b64: Base64,
     }
 }
@@ -259,7 +260,9 @@ event! {
         sub_id: String,
         uri: String,
         seq_local: u64,
+        /// As in `push`.
         delta: Text,
+        /// As in `push`.
         delta_b64: Base64,
         stream: &'static str,
         gap_bytes: u64,
