@@ -405,6 +405,9 @@ impl Running {
 
     /// Waits for the readers that are to be waited for; the answer is what came first instead.
     async fn room(&self, machine: &mut Machine) -> Option<Event> {
+        if self.command.history.has_room() {
+            return None;
+        }
         let since = self.clock.now();
         let over = async {
             match machine.limit() {

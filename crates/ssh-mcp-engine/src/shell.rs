@@ -490,9 +490,9 @@ impl Running {
         let mut reading = Reading::new(clock, events);
         let reason = loop {
             // Once it is to end, no reader is waited for.
-            let instead = match told {
-                Some(_) => None,
-                None => {
+            let instead = match told.is_some() || shell.history.has_room() {
+                true => None,
+                false => {
                     let since = clock.now();
                     let instead = tokio::select! {
                         biased;

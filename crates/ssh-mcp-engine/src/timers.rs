@@ -25,9 +25,10 @@ pub enum Drained {
     Left(usize),
 }
 
-/// How often the look-around runs (`docs/lifecycle.md`, Timers), and how often under pressure of memory.
+/// How often the look-around runs (`docs/lifecycle.md`, Timers), and how often under pressure of memory or of numbers.
 const PERIOD: Duration = Duration::from_secs(5);
 const PRESSED: Duration = Duration::from_millis(250);
+const MANY: usize = 32;
 
 /// An ended resource keeps all its output for this long, then its newest part.
 const WHOLE: Duration = Duration::from_secs(60);
@@ -75,8 +76,12 @@ impl Engine {
                 shell.duty.give((Reason::InactivityTtlFired, Manner::HangUp));
             }
         }
+        let commands = self.registries.commands.all().len();
         self.retain(now);
-        self.share_memory()
+        let gone = commands.saturating_sub(self.registries.commands.all().len());
+        let pause = self.share_memory();
+        // Where many have gone at once as many follow, which are not to pile up.
+        if gone >= MANY { pause.min(PRESSED) } else { pause }
     }
 
     /// S5: an idle session past its expiry.

@@ -846,17 +846,26 @@ async fn raw_output_waits_for_who_reads_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_limit_does_not_wait_for_who_reads() {
     let Some(server) = OpenSshd::start_or_skip(Options::default()) else { return };
-    let mut tail = run(&server, &["--output", "raw", "--timeout-secs", "3"], "echo $$ > pid; exec yes");
+    let (host, key) = (server.addr().to_string(), key(&server));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut program = Command::new(binary("ssh-mcp-tail"));
+    program.args(["run", "--host", &host, "--user", "tester", "--key", &key, "--output", "raw"]);
+    program.args(["--timeout-secs", "3", "--", "echo $$ > pid; exec yes"]);
+    program.env("HOME", home.path()).env("RUST_LOG", "error");
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = program.spawn().expect("ssh-mcp-tail starts");
     tokio::task::block_in_place(|| {
         let pid = written_pid(&server);
         wait_until_held(&server, pid);
         assert!(wait_until(LIMIT, || server.host_pid(pid).is_none()), "it is held up for good");
     });
-    let mut came = Vec::new();
-    let read = tokio::time::timeout(LIMIT, tail.output.read_to_end(&mut came)).await;
-    read.expect("it ends").expect("bytes");
-    assert!(came.starts_with(b"y\ny\n"));
-    assert_eq!(tail.end().await.0.code(), Some(124));
+    let told =
+        tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("it ends").expect("a child");
+    assert_eq!(told.status.code(), Some(124));
+    assert!(told.stdout.starts_with(b"y\ny\n"));
+    // More was on its way than is held for a reader, and nobody was waited for any more.
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(said.contains(" bytes are missing here, "), "{said}");
 }
 
 /// What stands in the fences of the recipes, with the name of the user that is there.

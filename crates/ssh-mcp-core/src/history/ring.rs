@@ -23,7 +23,7 @@ use crate::{
 pub struct ByteHistory {
     held: Mutex<Held>,
     watchers: Arc<Watchers>,
-    /// Whether who appends waits for the readers behind floors.
+    /// Whether who appends waits for the readers behind floors, the first of them included.
     waits: bool,
     /// Rung when one of them has gone on.
     moved: Arc<Notify>,
@@ -106,6 +106,8 @@ struct Held {
     limit: usize,
     segment: usize,
     floors: Vec<Weak<Floor>>,
+    /// There is to be a reader, and none has come.
+    awaits_reader: bool,
 }
 
 impl ByteHistory {
@@ -114,9 +116,11 @@ impl ByteHistory {
         Self::with_segments(limit, SEGMENT)
     }
 
-    /// The same, but who appends is to wait for [`room`](Self::room).
+    /// The same, but who appends is to wait for [`room`](Self::room): before the first reader has come, too, which so finds
+    /// everything.
     #[must_use]
     pub fn waiting_for_readers(self) -> Self {
+        self.held.lock().awaits_reader = true;
         Self { waits: true, ..self }
     }
 
@@ -133,6 +137,7 @@ impl ByteHistory {
             limit,
             segment,
             floors: Vec::new(),
+            awaits_reader: false,
         };
         Self { held: Mutex::new(held), watchers: Watchers::new(), waits: false, moved: Arc::default() }
     }
@@ -225,20 +230,27 @@ impl ByteHistory {
         let floor = Arc::new(Floor { at, moved: Arc::clone(&self.moved) });
         held.floors.retain(|floor| floor.strong_count() > 0);
         held.floors.push(Arc::downgrade(&floor));
+        held.awaits_reader = false;
+        drop(held);
+        self.moved.notify_one();
         floor
     }
 
-    /// Ends once no reader behind a floor lacks more than half of what the history holds; at once if
-    /// [readers are not waited for](Self::waiting_for_readers). One waiter: who appends.
-    pub async fn room(&self) {
-        while self.waits && self.is_crowded() {
-            self.moved.notified().await;
+    /// Whether no reader behind a floor lacks more than half of what the history holds, or
+    /// [none is waited for](Self::waiting_for_readers).
+    pub fn has_room(&self) -> bool {
+        if !self.waits {
+            return true;
         }
+        let held = self.held.lock();
+        held.unread() <= held.limit / 2
     }
 
-    fn is_crowded(&self) -> bool {
-        let held = self.held.lock();
-        held.unread() > held.limit / 2
+    /// Ends once it [has room](Self::has_room). One waiter: who appends.
+    pub async fn room(&self) {
+        while !self.has_room() {
+            self.moved.notified().await;
+        }
     }
 
     /// How many bytes are held while nobody is waited for.
@@ -373,7 +385,8 @@ impl Held {
     /// How many bytes the slowest reader behind a floor has not had.
     fn unread(&self) -> usize {
         let floors = self.floors.iter().filter_map(Weak::upgrade);
-        let lowest = floors.map(|floor| floor.at.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let nobody = if self.awaits_reader { 0 } else { u64::MAX };
+        let lowest = floors.map(|floor| floor.at.load(Ordering::Acquire)).min().unwrap_or(nobody);
         usize::try_from(self.end().saturating_sub(lowest)).unwrap_or(usize::MAX)
     }
 

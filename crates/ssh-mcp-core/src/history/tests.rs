@@ -312,23 +312,22 @@ fn room_is_what_the_slowest_reader_has_had() {
     let has_room =
         |history: &ByteHistory| pin!(history.room()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
     let history = ByteHistory::new(8).waiting_for_readers();
-    history.append(Stdout, b"nobody reads this");
-    assert!(has_room(&history), "nobody is waited for");
-    let [slow, fast] = [17, 17].map(|at| history.hold_from(at));
     history.append(Stdout, b"four");
     assert!(has_room(&history));
     history.append(Stderr, b"5");
-    fast.move_to(22);
+    assert!(!has_room(&history), "the first reader is to find everything");
+    let [slow, fast] = [0, 0].map(|at| history.hold_from(at));
+    fast.move_to(5);
     assert!(!has_room(&history));
-    slow.move_to(18);
+    slow.move_to(1);
     assert!(has_room(&history));
     history.append(Stdout, b"6");
     assert!(!has_room(&history));
     drop(slow);
     assert!(has_room(&history));
 
-    let patient_with_nobody = ByteHistory::new(8);
-    let _floor = patient_with_nobody.hold_from(0);
-    patient_with_nobody.append(Stdout, b"more than half");
-    assert!(has_room(&patient_with_nobody));
+    let of_others = ByteHistory::new(8);
+    let _floor = of_others.hold_from(0);
+    of_others.append(Stdout, b"more than half");
+    assert!(has_room(&of_others));
 }

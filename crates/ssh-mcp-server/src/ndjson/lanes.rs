@@ -193,6 +193,7 @@ impl Lanes {
         match delivery {
             Delivery::Updated => self.read(id, &known).await,
             Delivery::Piece(piece) if self.outbox.form() == Form::Raw => self.pour(piece).await,
+            Delivery::End { gap, .. } if self.outbox.form() == Form::Raw => self.lack(*gap).await,
             Delivery::Piece(piece) => self.say(&known, |cutter| cutter.piece(piece)).await,
             Delivery::End { cursor, gap, dropped, .. } => {
                 self.say(&known, |cutter| cutter.end(*cursor, *gap, *dropped)).await
@@ -212,17 +213,21 @@ impl Lanes {
         }
     }
 
-    /// Says the bytes of a message as they are. None are missing while their producer waits for them; one that was asked to
-    /// end does not.
-    async fn pour(&self, piece: &Piece) -> Result<(), Unheard> {
-        if piece.gap > 0 {
-            self.gaps.fetch_add(1, Ordering::Relaxed);
-            let said = format!(
-                "ssh-mcp-tail: {} bytes are missing here, for they were not read in time\n",
-                piece.gap
-            );
-            self.outbox.send_bytes(Stream::Errors, said.as_bytes()).await?;
+    /// Says between raw bytes that some are missing. None are while their producer waits for them; one that was asked to end does
+    /// not.
+    async fn lack(&self, gap: u64) -> Result<(), Unheard> {
+        if gap == 0 {
+            return Ok(());
         }
+        // Relaxed: a number that is shown.
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        let said = format!("ssh-mcp-tail: {gap} bytes are missing here, for they were not read in time\n");
+        self.outbox.send_bytes(Stream::Errors, said.as_bytes()).await
+    }
+
+    /// Says the bytes of a message as they are.
+    async fn pour(&self, piece: &Piece) -> Result<(), Unheard> {
+        self.lack(piece.gap).await?;
         let mut left = piece.bytes.as_slice();
         for (origin, length) in &piece.runs {
             let (run, rest) = left.split_at((*length).min(left.len()));
