@@ -2,7 +2,7 @@
 //!
 //! One [`Engine`] holds everything: the registries, the timers, the way out. Its methods are what callers may ask,
 //! one group per file: `connect` and `session` (open, probe, end), `command`, `shell`, `transfer`, `rsync`, `forward`, `serial`, `transcript`, `lanes`
-//! and `peers` (who is told of what), `wait`. What they ask for is
+//! and `peers` (who is told of what), `keep` (the ended), `wait`. What they ask for is
 //! decided by core's words and machines; here is only what waits and moves bytes. A file that needs a comment about
 //! the domain holds a rule that belongs in core.
 //!
@@ -13,6 +13,7 @@ mod command;
 mod connect;
 #[cfg(feature = "port_forward")]
 mod forward;
+mod keep;
 mod lanes;
 mod leak;
 mod observe;
@@ -38,6 +39,7 @@ pub use command::{Cancel, Exec, Waited};
 pub use connect::{Connect, ConnectAnswer, ConnectFailure, Goal, Progress, Reuse};
 #[cfg(feature = "port_forward")]
 pub use forward::{BindError, CloseForward, ForwardError, ForwardOrder};
+pub use keep::Keep;
 pub use lanes::{Body, Inline, LaneClosed, LaneEntry, LaneSums, OpenLane, OpenLaneError, Origin, Source};
 pub use leak::Unobserved;
 pub use observe::{CasualObserver, Observable};
@@ -105,6 +107,7 @@ pub struct Engine {
     lists: peers::Lists,
     /// Cancelled when a shutdown has closed every lane.
     silent: CancellationToken,
+    keeps: Arc<keep::Keeps>,
     mint: clock::Mint,
     /// Serialises the check and the publication of shell names.
     names: ssh_mcp_core::sync::Mutex<()>,
@@ -201,6 +204,7 @@ impl Engine {
             lanes: lanes::Lanes::new(settings.lanes_total),
             lists: peers::Lists::default(),
             silent: CancellationToken::new(),
+            keeps: Arc::default(),
             mint: clock::Mint::new(seed),
             names: ssh_mcp_core::sync::Mutex::new(()),
             written: Arc::default(),

@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Looks at the ended entries of a registry: `cut` after a minute, buried after their time, counted from their end or
-    /// their last read, whichever is later, and not before every lane has had what it is owed.
+    /// their last read, whichever is later, and not before every lane has had what it is owed, nor while somebody keeps it.
     fn sweep<E: Entry>(
         &self,
         registry: &Registry<E>,
@@ -165,7 +165,8 @@ impl Engine {
             }
             let resource = Resource { scheme: E::SCHEME, id: entry.id().as_uuid() };
             let is_over = now >= ended.max(read(&entry)).saturating_add(kept(&entry));
-            if is_over && !self.is_owed(resource) {
+            // Asked after the time was taken: what is kept from here on ends later than that.
+            if is_over && !self.keeps.keep(ended) && !self.is_owed(resource) {
                 registry.bury(entry.id(), now);
                 self.close_lanes_on(resource);
                 self.list_changed(entry.owner());

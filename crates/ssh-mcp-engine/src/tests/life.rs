@@ -266,6 +266,29 @@ async fn later_output_is_no_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_keeps_is_not_forgotten_however_short_its_time() {
+    let rig = rig_with(ScriptedHost::new().on("true", Script::exits(0)), |settings| {
+        settings.command_retention = Duration::ZERO;
+    });
+    let session = rig.connect().await;
+    let run = async || rig.run(ask_exec(&session, "true")).await.spec.id;
+    let is_here = |id| rig.engine.registries().commands.entry(id).is_some();
+    let before = run().await;
+    rig.pass(ms(1)).await;
+    let keeps = [rig.engine.keep_ended(), rig.engine.keep_ended()];
+    let after = run().await;
+    rig.pass(MINUTE).await;
+    assert_eq!((is_here(before), is_here(after)), (false, true));
+    let [one, two] = keeps;
+    drop(one);
+    rig.pass(MINUTE).await;
+    assert!(is_here(after));
+    drop(two);
+    rig.pass(10 * SECOND).await;
+    assert!(!is_here(after));
+}
+
+#[tokio::test(start_paused = true)]
 async fn shells_and_sessions_are_kept_by_how_they_ended() {
     let rig = rig(ScriptedHost::new().on_shell(Script::shell("$ ")));
     let session = connected(rig.ask(Connect { expiry: Expiry::Never, ..ask_connect(Reuse::Auto) }).await);

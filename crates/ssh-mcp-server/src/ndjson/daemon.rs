@@ -15,7 +15,7 @@ use ssh_mcp_core::{
     sync::{AtomicU64, Mutex, Ordering},
     uri::{Resource, Scheme},
 };
-use ssh_mcp_engine::Engine;
+use ssh_mcp_engine::{Engine, Keep};
 use ssh_mcp_handler::{Handler, Shared, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -80,6 +80,8 @@ struct Done {
     lane: Option<Opened>,
     follow: Vec<Resource>,
     warnings: Vec<Warn>,
+    /// What was made is not forgotten before it is followed.
+    _keep: Option<Keep>,
 }
 
 /// A lane that no reply has named yet.
@@ -322,7 +324,8 @@ impl Daemon {
         } else {
             refs::resolve(&mut op.fields, names).await?;
         }
-        match op.row.act {
+        let keep = self.makes(&op).then(|| self.engine().keep_ended());
+        let done = match op.row.act {
             Act::Tool(tool) => self.tool(tool, op, ticket).await,
             Act::Subscribe => self.subscribe(op).await,
             Act::Unsubscribe => self.unsubscribe(op).await,
@@ -337,7 +340,8 @@ impl Daemon {
             }
             // It has its reply when it is read.
             Act::Shutdown => Ok(Done::new(Event::Ack(Box::new(Ack { id: op.id, ..Ack::default() })))),
-        }
+        };
+        done.map(|done| Done { _keep: keep, ..done })
     }
 
     /// An op with a tool of its own.
@@ -613,7 +617,7 @@ impl Daemon {
 impl Done {
     fn new(reply: Event) -> Self {
         let (more, made, follow, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { reply, more, made, lane: None, follow, warnings }
+        Self { reply, more, made, lane: None, follow, warnings, _keep: None }
     }
 }
 
