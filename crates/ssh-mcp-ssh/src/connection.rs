@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use openssh_files::config::AlgorithmKind;
 use russh::client::{Config, Handle, Msg};
-use russh::{Disconnect, Preferred, cipher, compression};
+use russh::{Disconnect, Preferred, SshId, cipher, compression};
 use ssh_mcp_core::port::ssh::{ConnectError, LinkLost};
 use ssh_mcp_core::target::{Algorithms, Compression, Keepalive, Lendings};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::Lending;
-use crate::algorithms;
 use crate::guests::Guests;
 use crate::handler::{Client, Watch};
 use crate::host_key::Trust;
 use crate::line::{Line, Socket};
 use crate::tasks::Tasks;
+use crate::{algorithms, error};
 
 /// A connection after its key exchange.
 pub(crate) struct Connection {
@@ -51,6 +51,8 @@ pub(crate) struct Terms {
     pub(crate) algorithms: Algorithms,
     /// What the other side is lent.
     pub(crate) lendings: Lendings,
+    /// How long it took to get a socket, which may be no time at all.
+    pub(crate) took: Duration,
 }
 
 /// Whether zlib is offered on this connection.
@@ -80,12 +82,14 @@ impl Connection {
         trust: Trust,
         guests: Option<Guests>,
     ) -> Result<Self, ConnectError> {
-        let config = config(terms, &trust);
         let watch = Arc::<Watch>::default();
         let cut = CancellationToken::new();
         let cut_on_drop = cut.clone().drop_guard();
         let patience = terms.keepalive.interval.saturating_mul(terms.keepalive.max.max(1));
-        let line = Line::new(socket, cut.clone(), patience);
+        let mut line = Line::new(socket, cut.clone(), patience);
+        let began = Instant::now();
+        line.greet(IDENTIFICATION).await.map_err(|error| error::from_russh(&error.into()))?;
+        let config = config(terms, &trust, window(terms.took + began.elapsed()));
         // Ended by the cut, which the line passes on to every channel.
         let agent = terms.lendings.agent.clone().map(|socket| Lending::new(socket, Tasks::new()));
         let client = Client::new(trust, Arc::clone(&watch), agent, guests);
@@ -145,7 +149,7 @@ impl Connection {
     }
 }
 
-fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
+fn config(terms: &Terms, trust: &Trust, window_size: u32) -> Arc<Config> {
     let compression: &'static [compression::Name] = match terms.zlib {
         Zlib::Offered => &[compression::ZLIB_LEGACY, compression::NONE],
         Zlib::Off => &[compression::NONE],
@@ -167,7 +171,8 @@ fn config(terms: &Terms, trust: &Trust) -> Arc<Config> {
         compression: compression.into(),
     };
     Arc::new(Config {
-        window_size: WINDOW,
+        client_id: SshId::Standard(IDENTIFICATION.into()),
+        window_size,
         preferred,
         // A session may be silent as long as it likes; keepalives find out dead peers.
         inactivity_timeout: None,
@@ -229,14 +234,35 @@ fn has_aes_instructions() -> bool {
     false
 }
 
-/// 145 MiB/s at a round trip of 50 ms, where russh's 2 MiB give 20. A bound, not memory set aside.
-const WINDOW: u32 = 16 << 20;
+/// The line a client begins with (RFC 4253, 4.2).
+const IDENTIFICATION: &str = concat!("SSH-2.0-ssh_mcp_", env!("CARGO_PKG_VERSION"));
+
+/// How much a server may send ahead on a channel, a bound and not memory set aside: 16 MiB on all but short ways, with
+/// which russh, which grants half a window at a time, gets 145 MiB/s at a round trip of 50 ms (2 MiB give 20).
+///
+/// The server's first word comes a round trip after we began, or later. On a short way a large window is of no use and
+/// costs: OpenSSH reads ahead what it may send, and copies it to and fro (`docs/performance.md`, "Forwards").
+fn window(greeted: Duration) -> u32 {
+    let bytes = u128::from(MOST_AHEAD) * greeted.as_micros() / LONG_WAY.as_micros();
+    u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_AHEAD, MOST_AHEAD)
+}
+
+const LONG_WAY: Duration = Duration::from_millis(25);
+/// As `ssh` grants.
+const LEAST_AHEAD: u32 = 2 << 20;
+const MOST_AHEAD: u32 = 16 << 20;
 const SLOW_LINE: Duration = Duration::from_millis(10);
 const FAREWELL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longer_the_way_the_more_may_be_under_way() {
+        let windows = [0, 1, 5, 10, 25, 10_000, u64::MAX].map(|ms| window(Duration::from_millis(ms)));
+        assert_eq!(windows.map(|size| size >> 20), [2, 2, 3, 6, 16, 16, 16]);
+    }
 
     #[test]
     fn zlib_is_for_slow_lines_unless_somebody_knows_better() {

@@ -170,6 +170,7 @@ async fn reach_hop(
         zlib: Zlib::decide(wire.compression, took),
         algorithms: wire.algorithms.clone(),
         lendings: hop.lendings.clone(),
+        took,
     };
     let mut connection = establish(socket, &terms, trust, None).await?;
     let ways = auth::log_in(&mut connection, &target.username, credentials, prepared).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use russh::ChannelStream;
 use russh::client::Msg;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -27,9 +27,13 @@ pub(crate) enum Socket {
     Program(Box<Ends>),
 }
 
-impl Socket {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Tcp(socket) => {
                 let before = buffer.filled().len();
                 let read = Pin::new(&mut *socket).poll_read(cx, buffer);
@@ -42,7 +46,9 @@ impl Socket {
             Self::Program(ends) => Pin::new(&mut ends.output).poll_read(cx, buffer),
         }
     }
+}
 
+impl Socket {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
@@ -70,7 +76,10 @@ impl Socket {
 
 /// A socket with a switch and a limit for stuck writes.
 pub(crate) struct Line {
-    socket: Socket,
+    /// Holds the one byte that was looked at.
+    socket: BufReader<Socket>,
+    /// Bytes that are said already and left out when russh says them.
+    said: usize,
     cut: CancellationToken,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     patience: Duration,
@@ -81,7 +90,17 @@ impl Line {
     /// `cut` ends it at once; a write without progress for `patience` ends it as well.
     pub(crate) fn new(socket: Socket, cut: CancellationToken, patience: Duration) -> Self {
         let is_cut = Box::pin(cut.clone().cancelled_owned());
-        Self { socket, cut, is_cut, patience, stuck: None }
+        Self { socket: BufReader::with_capacity(1, socket), said: 0, cut, is_cut, patience, stuck: None }
+    }
+
+    /// Says the line that a client begins with, and ends when the server has begun to say his.
+    pub(crate) async fn greet(&mut self, identification: &str) -> io::Result<()> {
+        let line = format!("{identification}\r\n");
+        self.write_all(line.as_bytes()).await?;
+        self.flush().await?;
+        self.said = line.len();
+        // Nothing at all is for russh to find out.
+        self.socket.fill_buf().await.map(|_| ())
     }
 
     fn poll_progress<T>(
@@ -93,7 +112,7 @@ impl Line {
         if self.cut.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if let Poll::Ready(done) = write(&mut self.socket, cx) {
+        if let Poll::Ready(done) = write(self.socket.get_mut(), cx) {
             self.stuck = None;
             return Poll::Ready(done);
         }
@@ -116,13 +135,19 @@ impl AsyncRead for Line {
         if this.is_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        this.socket.poll_read(cx, buffer)
+        Pin::new(&mut this.socket).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Line {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_progress(cx, |socket, cx| socket.poll_write(cx, bytes))
+        let this = self.get_mut();
+        if this.said > 0 {
+            let again = this.said.min(bytes.len());
+            this.said -= again;
+            return Poll::Ready(Ok(again));
+        }
+        this.poll_progress(cx, |socket, cx| socket.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -130,7 +155,7 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().socket.poll_shutdown(cx)
+        self.get_mut().socket.get_mut().poll_shutdown(cx)
     }
 }
 
@@ -154,7 +179,7 @@ const SMALL: std::ops::RangeInclusive<usize> = 5..=4096;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -173,6 +198,32 @@ mod tests {
         let reading = async { line.read_u8().await };
         let (read, ()) = tokio::join!(reading, async { cut.cancel() });
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn what_a_client_begins_with_is_said_once_and_nothing_of_the_answer_is_lost() {
+        let (near, mut far) = pair().await;
+        let mut line = Line::new(Socket::Tcp(near), CancellationToken::new(), Duration::from_secs(60));
+        let server = async {
+            let mut heard = [0; 11];
+            far.read_exact(&mut heard).await.unwrap();
+            far.write_all(b"SSH-2.0-b\r\n").await.unwrap();
+            far.read_exact(&mut heard[..4]).await.unwrap();
+            far.shutdown().await.unwrap();
+            heard
+        };
+        let client = async {
+            line.greet("SSH-2.0-a").await.unwrap();
+            // In pieces, as a writer may.
+            line.write_all(b"SSH-2.0-").await.unwrap();
+            line.write_all(b"a\r\nmore").await.unwrap();
+            let mut heard = String::new();
+            line.read_to_string(&mut heard).await.unwrap();
+            heard
+        };
+        let (heard, answer) = tokio::join!(server, client);
+        assert_eq!(&heard, b"more2.0-a\r\n");
+        assert_eq!(answer, "SSH-2.0-b\r\n");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ssh_mcp_core::{
     history::Origin as Stream,
     id::SubId,
+    kind::command::Output,
     lane::{Delivery, Filter, Form, LagPolicy, Lifetime, Options, Start, Timing},
     lifecycle::{AutoRelease, State},
     reason::Reason,
@@ -16,8 +17,8 @@ use ssh_mcp_testkit::{
     outlet::{RecordedOutlet, What},
 };
 
-use super::{Rig, SECOND, ask_exec, ask_shell, ms, reason, rig, rig_with};
-use crate::{Engine, Inline, LaneEntry, OpenLane, OpenLaneError, Origin, Peer, PeerGuard};
+use super::{HOUR, MINUTE, Rig, SECOND, ask_exec, ask_shell, facts, ms, reason, rig, rig_with};
+use crate::{Engine, Exec, Inline, LaneEntry, OpenLane, OpenLaneError, OpenShell, Origin, Peer, PeerGuard};
 
 pub(super) fn pull() -> Options {
     Options {
@@ -181,7 +182,7 @@ async fn what_was_closed_on_purpose_takes_no_lane() {
 async fn a_shell_that_releases_itself_ends_its_grace_after_its_last_lane() {
     let rig = rig(ScriptedHost::new());
     let (session, client) = (rig.connect().await, Client::of(&rig.engine));
-    let ask = crate::OpenShell { auto_release: AutoRelease::On, ..ask_shell(&session) };
+    let ask = OpenShell { auto_release: AutoRelease::On, ..ask_shell(&session) };
     let shell = rig.engine.open_shell(&rig.owner, ask).await.unwrap().shell;
     let (first, second) =
         (rig.lane(&client, shell.spec.id, pull()), rig.lane(&client, shell.spec.id, pull()));
@@ -278,6 +279,37 @@ async fn a_stalled_client_delays_only_itself_and_catches_up() {
     }
     assert!(lanes.iter().map(|lane| lane.notices(rig.now()).stuck).sum::<u64>() > 0);
     assert_eq!(lanes[0].report().stats.lagged_recoveries, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_waited_for_gets_what_comes_after_the_exit_too() {
+    const PACKET: usize = 32 << 10;
+    // Two packets behind the exit, with which there is no room, and one a second after the ten minutes nobody reads.
+    let script = Script::new().out("first").exit(0).holding_output(602 * SECOND);
+    let script = [100, 100, 600_800]
+        .into_iter()
+        .fold(script, |script, pause| script.after(ms(pause)).out("x".repeat(PACKET)));
+    let rig = rig(ScriptedHost::new().on("c", script.clone()).on_shell(script));
+    rig.engine.wait_for_readers();
+    let (session, client) = (rig.connect().await, Client::of(&rig.engine));
+    client.outlet.stall();
+    let ask = Exec { limit: None, history: 4 * PACKET, ..ask_exec(&session, "c") };
+    let command = rig.engine.exec(&rig.owner, ask).await.unwrap();
+    let ask = OpenShell { history: 4 * PACKET, inactivity: None, ..ask_shell(&session) };
+    let shell = rig.engine.open_shell(&rig.owner, ask).await.unwrap().shell;
+    let all = Options { policy: LagPolicy::BlockSlow, block_timeout: HOUR, ..payload() };
+    let lanes = [Resource::from(command.spec.id), shell.spec.id.into()]
+        .map(|resource| rig.lane(&client, resource, all.clone()).id);
+    rig.pass(600 * SECOND).await;
+    for history in [&command.history, &shell.history] {
+        assert!(!history.mark().ended && !history.has_room(), "{:?}", history.mark());
+    }
+    client.outlet.read_on();
+    rig.pass(MINUTE).await;
+    assert_eq!((facts(&command).exit_code(), facts(&command).output), (Some(0), Output::Ended));
+    for lane in lanes {
+        assert_eq!(client.outlet.bytes_of(lane).len(), 5 + 3 * PACKET);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -474,7 +506,7 @@ async fn what_nobody_watches_is_reported_once_for_each_time_alone() {
 async fn what_releases_itself_or_is_used_is_no_leak() {
     let rig = rig(ScriptedHost::new());
     let session = rig.connect().await;
-    let ask = crate::OpenShell { auto_release: AutoRelease::On, ..ask_shell(&session) };
+    let ask = OpenShell { auto_release: AutoRelease::On, ..ask_shell(&session) };
     let releasing = rig.engine.open_shell(&rig.owner, ask).await.unwrap().shell;
     let used = rig.open(&session).await;
     for _ in 0..20 {

@@ -33,6 +33,7 @@ impl Bench {
                 zlib: Zlib::Off,
                 algorithms: Algorithms::default(),
                 lendings: Lendings::default(),
+                took: Duration::ZERO,
             },
         };
         let first = leg.again().await.unwrap();
@@ -135,6 +136,7 @@ async fn a_further_connection_takes_no_other_host_key() {
             zlib: Zlib::Off,
             algorithms: Algorithms::default(),
             lendings: Lendings::default(),
+            took: Duration::ZERO,
         },
     };
     let refused = elsewhere.again().await.err();

@@ -405,6 +405,27 @@ async fn zlib_is_used_where_it_is_asked_for() {
     assert!(!connect(&request).await.unwrap().compressed);
 }
 
+/// The proxy itself answers at once: the way is as long as that of the server's first words.
+#[tokio::test]
+async fn a_server_may_send_the_more_ahead_the_longer_the_way_is() {
+    let options = Options { extra: vec!["LogLevel DEBUG".to_owned()], ..Options::default() };
+    let Some(bench) = Bench::start_or_skip(options) else { return };
+    let proxy = Proxy::start(bench.server.addr(), Duration::from_millis(25));
+    let mut request = bench.by_key(User::Tester, ClientKey::Ed25519);
+    for (port, most) in [(bench.server.port(), 2..=16), (proxy.addr().port(), 16..=16)] {
+        request.hop.target.address.port = port;
+        let before = bench.server.logs().len();
+        let connected = connect(&request).await.unwrap();
+        assert_eq!(run(&*connected.link, "echo here").await, (b"here\n".to_vec(), Some(0)));
+        let logs = bench.server.logs();
+        let opened =
+            logs[before..].iter().find_map(|line| line.split_once("ctype session ")?.1.split_once(" win "));
+        let (_, facts) = opened.expect("sshd tells of the channel");
+        let window: u32 = facts.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(most.contains(&(window >> 20)), "{window}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_channels_live_side_by_side_on_a_stock_server() {
     let Some(bench) = Bench::start_or_skip(Options::default()) else { return };
