@@ -241,7 +241,7 @@ const IDENTIFICATION: &str = concat!("SSH-2.0-ssh_mcp_", env!("CARGO_PKG_VERSION
 /// which russh, which grants half a window at a time, gets 145 MiB/s at a round trip of 50 ms (2 MiB give 20).
 ///
 /// The server's first word comes a round trip after we began, or later. On a short way a large window is of no use and
-/// costs: OpenSSH reads ahead what it may send, and copies it to and fro (`docs/performance.md`, "Forwards").
+/// costs: OpenSSH reads ahead what it may send, and copies it to and fro (`docs/adr/0019-window.md`).
 fn window(greeted: Duration) -> u32 {
     let bytes = u128::from(MOST_AHEAD) * greeted.as_micros() / LONG_WAY.as_micros();
     u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_AHEAD, MOST_AHEAD)
