@@ -54,18 +54,24 @@ impl Crowd {
         self.change(|numbers| {
             numbers.all += 1;
             numbers.waiting += 1;
+            true
         });
         Member { crowd: Arc::clone(self), stands: Stands::Waiting }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Numbers)) -> Numbers {
-        let numbers = {
+    /// Ends when the others may have changed since it was made; rings only while somebody is full.
+    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// `change` says whether it has changed anything.
+    fn change(&self, change: impl FnOnce(&mut Numbers) -> bool) -> Numbers {
+        let (has_changed, numbers) = {
             let mut numbers = self.numbers.lock();
-            change(&mut numbers);
-            *numbers
+            (change(&mut numbers), *numbers)
         };
         // Nobody else minds.
-        if numbers.full > 0 {
+        if has_changed && numbers.full > 0 {
             self.changed.notify_waiters();
         }
         numbers
@@ -75,31 +81,25 @@ impl Crowd {
 impl Member {
     /// Says how much it was given and has not taken; what the others are like.
     pub(super) fn look(&mut self, held: usize) -> Others {
-        let all = self.crowd.numbers.lock().all;
-        let stands = match held {
-            0 => Stands::Waiting,
-            held if held < allowance(all.saturating_sub(1), false) => Stands::Busy,
-            _ => Stands::Full,
-        };
-        let before = std::mem::replace(&mut self.stands, stands);
-        let numbers = match before == stands {
-            true => *self.crowd.numbers.lock(),
-            false => self.crowd.change(|numbers| numbers.move_one(before, stands)),
-        };
-        let own = usize::from(stands == Stands::Waiting);
+        let Self { crowd, stands } = self;
+        // Under one lock, so that somebody who comes or goes meanwhile finds it where it stands.
+        let numbers = crowd.change(|numbers| {
+            let now = match held {
+                0 => Stands::Waiting,
+                held if held < allowance(numbers.all.saturating_sub(1), false) => Stands::Busy,
+                _ => Stands::Full,
+            };
+            let before = std::mem::replace(stands, now);
+            numbers.move_one(before, now);
+            before != now
+        });
+        let own = usize::from(*stands == Stands::Waiting);
         Others { all: numbers.all.saturating_sub(1), waiting: numbers.waiting.saturating_sub(own) }
     }
 
-    /// Ends when the others may have changed since it was made; rings only for who is full.
+    /// Everybody, itself among them.
     pub(super) fn crowd(&self) -> Arc<Crowd> {
         Arc::clone(&self.crowd)
-    }
-}
-
-impl Crowd {
-    /// Rings when the others of somebody who is full change.
-    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.changed.notified()
     }
 }
 
@@ -118,6 +118,7 @@ impl Drop for Member {
         self.crowd.change(|numbers| {
             numbers.move_one(stands, Stands::Busy);
             numbers.all -= 1;
+            true
         });
     }
 }
