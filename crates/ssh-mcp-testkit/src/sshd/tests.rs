@@ -193,6 +193,15 @@ fn line(message: ChannelMsg) -> Option<String> {
     if let ChannelMsg::Data { data } = message { Some(text(&data)) } else { None }
 }
 
+/// What comes up to these words: a terminal may give a line in pieces.
+async fn said(channel: &mut russh::Channel<client::Msg>, words: &str) -> String {
+    let mut said = String::new();
+    while !said.ends_with(words) {
+        said += &next(channel, line).await;
+    }
+    said
+}
+
 fn status(message: ChannelMsg) -> Option<u32> {
     if let ChannelMsg::ExitStatus { exit_status } = message { Some(exit_status) } else { None }
 }
@@ -293,14 +302,10 @@ async fn a_terminal_has_the_size_and_modes_asked_for_and_hangs_up_with_its_chann
     channel.request_pty(true, "dumb", 101, 37, 0, 0, &[(russh::Pty::ECHO, 0)]).await.expect("sent");
     let script = "stty size; read -r x; stty size; stty -a | grep -o -e '-echo '; exec sleep 303.$$; ";
     channel.exec(true, script).await.expect("sent");
-    assert_eq!(next(&mut channel, line).await, "37 101\r\n");
+    assert_eq!(said(&mut channel, "101\r\n").await, "37 101\r\n");
     channel.window_change(90, 41, 0, 0).await.expect("sent");
     channel.data_bytes("\n").await.expect("sent");
-    let mut said = String::new();
-    while !said.contains("-echo") {
-        said += &next(&mut channel, line).await;
-    }
-    assert_eq!(said, "41 90\r\n-echo \r\n");
+    assert_eq!(said(&mut channel, "-echo \r\n").await, "41 90\r\n-echo \r\n");
     channel.close().await.expect("sent");
     server.stop().await;
 }
