@@ -258,6 +258,14 @@ const FAREWELL: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
 
+    /// RFC 4253, 4.2: neither a blank nor a minus sign behind the version of the protocol; 255 characters in all.
+    #[test]
+    fn a_client_begins_with_a_line_that_may_be_said() {
+        let software = IDENTIFICATION.strip_prefix("SSH-2.0-").unwrap();
+        assert!(software.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'-'), "{software}");
+        assert!(IDENTIFICATION.len() <= 253);
+    }
+
     #[test]
     fn the_longer_the_way_the_more_may_be_under_way() {
         let windows = [0, 1, 5, 10, 25, 10_000, u64::MAX].map(|ms| window(Duration::from_millis(ms)));
